@@ -1,0 +1,324 @@
+//! Wiring: what `serve` is made of, in the order in which it starts and stops.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::file::FileSettings;
+use crate::config::reload::Reload;
+use crate::config::{Listen, ServeSettings, SettingError};
+use crate::durable::{self, AuditDirectory};
+use crate::http::{Api, BODIES_BYTES_MAX, Budget, Drain, Limits, Readiness, Routes, Server};
+use crate::metrics::Metrics;
+use crate::retention::{self, Notice, Rule, Scope};
+use crate::writer;
+
+/// How long a port that is in use is tried again: 48291 lies in Linux's ephemeral range, so a client's own connection
+/// may hold it for a moment.
+const BIND_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often the directory is swept.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// How far the wall clock may run ahead of the time since the start, before it is not trusted with removals.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_hours(1);
+/// Open files that connections may not take: segments, listeners, probes, sweeps.
+const FILES_RESERVED: u64 = 64;
+/// Connections of the metrics listener: a few scrapers and kubelets.
+const METRICS_CONNECTIONS_MAX: usize = 32;
+/// How long the end may take once the drain is over: a commit that hangs is answered after 30 s.
+const END_TIME_MAX: Duration = Duration::from_secs(35);
+/// Where Kubernetes takes the reason of an exit from.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The sockets of a sidecar.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For the job.
+    pub api: Vec<TcpListener>,
+    /// For Prometheus.
+    pub metrics: Option<TcpListener>,
+}
+
+/// The requests to stop. The first begins the drain, the second ends its waiting.
+pub trait Signals: Send {
+    /// Waits for the next request to stop.
+    fn next(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Parts of a sidecar that tests replace.
+#[derive(Clone)]
+pub struct Parts {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How the writer works.
+    pub writer: writer::Options,
+    /// Bounds on connections.
+    pub limits: Limits,
+}
+
+impl Parts {
+    /// Those of the real sidecar, for a process that may have `files_max` open files.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, files_max: Option<u64>) -> Self {
+        let mut limits = Limits::default();
+        if let Some(files) = files_max {
+            let connections = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+            limits.connections_max = limits.connections_max.min(connections.max(1));
+        }
+        Self { clock, writer: writer::Options::default(), limits }
+    }
+}
+
+/// Opens the audit directory.
+///
+/// # Errors
+/// It does not exist, or may not be written to; the error names the setting.
+pub fn open_directory(settings: &ServeSettings) -> Result<AuditDirectory, SettingError> {
+    let dir = &settings.dir;
+    let fault =
+        |reason: String| SettingError { name: "--dir".to_owned(), reason: format!("{}: {reason}", dir.display()) };
+    if settings.create_dir {
+        durable::create_directories(dir).map_err(|error| fault(format!("cannot create it: {error}")))?;
+    }
+    let mut directory = AuditDirectory::open(dir, settings.file_mode).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => fault("does not exist; is the volume mounted? (--create-dir makes it)".to_owned()),
+        _ => fault(error.to_string()),
+    })?;
+    directory.probe().map_err(|error| {
+        fault(format!("cannot be written to by uid {}: {error}", rustix::process::getuid().as_raw()))
+    })?;
+    Ok(directory)
+}
+
+/// Binds all sockets.
+///
+/// # Errors
+/// A port is still in use after 5 s, or the host does not have the address.
+pub async fn bind(settings: &ServeSettings) -> anyhow::Result<Listeners> {
+    let deadline = Instant::now() + BIND_TIME_MAX;
+    let mut api = Vec::new();
+    for Listen { address, required } in &settings.listen {
+        match bind_one(*address, deadline).await {
+            Ok(listener) => api.push(listener),
+            Err(error) if !required && is_missing_address(&error) => {
+                info!(%address, "not listening: the host does not have this address");
+            }
+            Err(error) => return Err(error).with_context(|| format!("--listen: cannot listen on {address}")),
+        }
+    }
+    let metrics = match settings.metrics_listen {
+        None => None,
+        Some(address) => {
+            let bound = bind_one(address, deadline).await;
+            Some(bound.with_context(|| format!("--metrics-listen: cannot listen on {address}"))?)
+        }
+    };
+    Ok(Listeners { api, metrics })
+}
+
+async fn bind_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpListener> {
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
+fn is_missing_address(error: &io::Error) -> bool {
+    /// Linux's number for "address family not supported": a kernel without IPv6.
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Runs a sidecar until it is told to stop, and drains it.
+///
+/// # Errors
+/// A thread can't be started, or the file system does not finish the last commit in time.
+pub async fn run(
+    settings: ServeSettings,
+    directory: AuditDirectory,
+    listeners: Listeners,
+    parts: Parts,
+    mut signals: impl Signals,
+) -> anyhow::Result<()> {
+    let instance = uuid::Uuid::now_v7().to_string();
+    let metrics = Arc::new(Metrics::new(&instance));
+    let probed = AuditDirectory::open(&settings.dir, settings.file_mode).context("--dir: cannot open it again")?;
+    let (appender, writer, dispatcher) = writer::spawn(
+        directory,
+        settings.identity.clone(),
+        Arc::clone(&parts.clock),
+        Arc::clone(&metrics),
+        parts.writer.clone(),
+    )
+    .context("cannot start the committer")?;
+    let readiness = Arc::new(Readiness::new(instance.clone(), appender.clone(), Arc::clone(&metrics), probed));
+    let drain = Arc::new(Drain::default());
+    let api = Api {
+        appender,
+        metrics: Arc::clone(&metrics),
+        readiness: Arc::clone(&readiness),
+        drain: Arc::clone(&drain),
+        budget: Budget::new(BODIES_BYTES_MAX),
+    };
+    let server = Server::new(Routes::sidecar(api, settings.hosts), parts.limits.clone(), metrics.connections.clone());
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(dispatcher.run());
+    for listener in listeners.api {
+        info!(address = %listener.local_addr().context("a bound socket has an address")?, instance, "listening");
+        let server = server.clone();
+        tasks.spawn(async move { server.accept(listener).await });
+    }
+    tasks.spawn({
+        let server = server.clone();
+        async move { server.look_after().await }
+    });
+    if let Some(listener) = listeners.metrics {
+        info!(address = %listener.local_addr().context("a bound socket has an address")?, "metrics listening");
+        let limits = Limits { connections_max: METRICS_CONNECTIONS_MAX, ..parts.limits.clone() };
+        let gauge = prometheus::IntGauge::new("unlisted", "Scrapers are not counted.").context("the name is valid")?;
+        let server = Server::new(Routes::probes(&readiness, &metrics), limits, gauge);
+        tasks.spawn({
+            let server = server.clone();
+            async move { server.look_after().await }
+        });
+        tasks.spawn(async move { server.accept(listener).await });
+    }
+    let (reload, retention_rx) =
+        Reload::new(settings.retention.clone(), Arc::clone(&parts.clock), Arc::clone(&metrics));
+    tasks.spawn(reload.run());
+    tasks.spawn(keep_swept(settings.dir.clone(), Arc::clone(&parts.clock), Arc::clone(&metrics), retention_rx));
+
+    signals.next().await;
+    info!("draining");
+    let deadline = tokio::time::sleep(settings.drain_max);
+    tokio::select! {
+        () = quiet(&server, &drain, settings.drain_quiet) => {}
+        () = signals.next() => info!("told twice, not waiting"),
+        () = deadline => info!("drained for as long as allowed"),
+    }
+    drain.finish();
+    let ended = end(&server, writer).await;
+    tasks.abort_all();
+    sum_up(&metrics, &instance);
+    ended
+}
+
+/// Waits until there has been neither an event nor an open request for the quiet time.
+async fn quiet(server: &Server, drain: &Drain, time: Duration) {
+    let begun = Instant::now();
+    loop {
+        let quiet_at = drain.last_heard().max(begun) + time;
+        let now = Instant::now();
+        if now >= quiet_at && !server.has_open_request() {
+            return;
+        }
+        tokio::time::sleep_until(quiet_at.max(now + Duration::from_millis(10))).await;
+    }
+}
+
+/// Finishes the open requests and closes the writer.
+async fn end(server: &Server, writer: writer::Writer) -> anyhow::Result<()> {
+    let finish = async {
+        server.end().await;
+        tokio::task::spawn_blocking(move || writer.close()).await
+    };
+    match tokio::time::timeout(END_TIME_MAX, finish).await {
+        Ok(closed) => closed.context("the committer ended badly"),
+        Err(_) => bail!("the file system did not finish the last commit within {} s", END_TIME_MAX.as_secs()),
+    }
+}
+
+/// Sweeps the directory when the setting changes, at first included, and every hour.
+async fn keep_swept(
+    dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    mut settings: watch::Receiver<Option<FileSettings>>,
+) {
+    let (wall_begun, steady_begun) = (clock.now(), clock.steady());
+    loop {
+        let days = settings.borrow_and_update().and_then(|settings| settings.retention_days);
+        if let Some(days) = days {
+            let now = clock.now();
+            let since = clock.steady().saturating_sub(steady_begun) + CLOCK_AHEAD_MAX;
+            if i128::from(now.millis() - wall_begun.millis()) > i128::try_from(since.as_millis()).unwrap_or(i128::MAX) {
+                error!("the clock has run more than an hour ahead since the start: nothing is removed");
+            } else {
+                let (dir, metrics) = (dir.clone(), Arc::clone(&metrics));
+                let swept = tokio::task::spawn_blocking(move || {
+                    retention::sweep(&dir, Scope::Directory, Rule { days }, now, false, &mut |notice| {
+                        if matches!(notice, Notice::Removed { .. }) {
+                            metrics.segments_removed_total.inc();
+                        }
+                        log_notice(&notice, false);
+                    })
+                });
+                match swept.await {
+                    Ok(Ok(summary)) => info!(
+                        segments = summary.segments,
+                        removed = summary.removed,
+                        removed_bytes = summary.removed_bytes,
+                        errors = summary.errors,
+                        "swept"
+                    ),
+                    Ok(Err(error)) => error!(%error, "the audit directory can't be swept"),
+                    Err(error) => error!(%error, "the sweep ended badly"),
+                }
+            }
+        }
+        let changed = tokio::time::timeout(SWEEP_EVERY, settings.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            // Nobody reads the file any more: the sidecar is about to end.
+            return;
+        }
+    }
+}
+
+/// Logs what a sweep tells.
+pub fn log_notice(notice: &Notice<'_>, dry_run: bool) {
+    match notice {
+        Notice::Removed { path, bytes, newest, rule } => {
+            let path = path.display();
+            let rule = format!("retentionPeriodInDays={}", rule.days);
+            if dry_run {
+                info!(%path, bytes, %newest, rule, "segment would be removed");
+            } else {
+                info!(%path, bytes, %newest, rule, "segment removed");
+            }
+        }
+        Notice::RemovedFolder { path } if dry_run => info!(path = %path.display(), "empty folder would be removed"),
+        Notice::RemovedFolder { path } => info!(path = %path.display(), "empty folder removed"),
+        Notice::Hold { path } => info!(path = %path.display(), "on hold: nothing is removed at or below"),
+        Notice::Kept { path, error } => warn!(path = %path.display(), %error, "kept because of an error"),
+    }
+}
+
+/// One line about the whole run, for the log and for Kubernetes.
+fn sum_up(metrics: &Metrics, instance: &str) {
+    let events = metrics.appended_events_total.get();
+    let bytes = metrics.appended_bytes_total.get();
+    let segments = metrics.segments_opened_total.get();
+    let refusals = metrics.refusals();
+    let refusals: Vec<_> = refusals.iter().map(|(code, count)| format!("{code}={count}")).collect();
+    let refusals = if refusals.is_empty() { "none".to_owned() } else { refusals.join(",") };
+    info!(events, bytes, refusals, segments, instance, "stopped");
+    let line = format!("appended {events} events, {bytes} bytes in {segments} segments; refusals: {refusals}\n");
+    if let Err(error) = durable::overwrite_if_there(Path::new(TERMINATION_LOG), line.as_bytes()) {
+        info!(%error, "no line for {TERMINATION_LOG}");
+    }
+}

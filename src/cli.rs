@@ -1,0 +1,292 @@
+//! The command line: parsing, dispatch, and exit codes.
+
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, LogFlags, RetentionFlags, ServeFlags, SettingError, file, process_environment};
+use crate::retention::{Rule, Scope, Summary, sweep};
+use crate::{app, client, durable, telemetry};
+
+/// Exit code of bad usage.
+const USAGE: u8 = 2;
+/// Exit code of everything else that went wrong.
+const FAILED: u8 = 1;
+/// What `install` names the binary.
+const BINARY: &str = "audit-log";
+
+/// An audit log for compute jobs: what is acknowledged is on disk.
+#[derive(Debug, Parser)]
+#[command(name = "audit-log", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive events and append them (the sidecar container)
+    Serve(ServeFlags),
+    /// Post one event and print the answer; exit 0 only when it is durable
+    Append(client::AppendFlags),
+    /// Run a command between two events
+    Run(client::RunFlags),
+    /// Copy this binary into a directory (an init container)
+    Install {
+        /// The directory
+        dir: PathBuf,
+    },
+    /// Exit 0 if the sidecar is ready, else 1 (exec probes)
+    Health {
+        /// Ask only whether it answers at all
+        #[arg(long)]
+        live: bool,
+        /// The sidecar's address [env: AUDIT_LOG_LISTEN] [default: 127.0.0.1:48291]
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<String>,
+    },
+    /// Remove old segments from directory trees, once (a CronJob)
+    Sweep(SweepFlags),
+    /// Check a configuration file: exit 0, or 2 with file, line, key and reason
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+        /// The shortest retention period that is accepted [env: AUDIT_LOG_RETENTION_FLOOR] [default: 1]
+        #[arg(long, value_name = "DAYS")]
+        retention_floor: Option<String>,
+    },
+    /// `serve` as UCloud's job builder calls it
+    #[command(hide = true)]
+    StartJobAuditLogServer {
+        /// The port to listen on
+        port: Option<String>,
+        #[command(flatten)]
+        flags: Box<ServeFlags>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct SweepFlags {
+    /// The directories; all folders below them are swept too
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    retention: RetentionFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+/// Why a command ended badly.
+enum Failure {
+    /// The command line, the environment or a named file is at fault.
+    Usage(String),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<SettingError> for Failure {
+    fn from(error: SettingError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Usage errors and help end the process here, with 2 and 0.
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(Failure::Usage(message)) => {
+            complain(&message);
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Other(error)) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(flags) => serve(&flags, None),
+        Command::StartJobAuditLogServer { port, flags } => {
+            let port = match port {
+                None => config::PORT,
+                Some(text) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| SettingError {
+                    name: "PORT".to_owned(),
+                    reason: "must be a number from 1 to 65535".to_owned(),
+                })?,
+            };
+            serve(&flags, Some(port))
+        }
+        Command::Append(flags) => {
+            let address = config::server_address(flags.listen.as_ref(), &process_environment)?;
+            let timeout = config::time("--timeout", &flags.timeout)?;
+            let event = flags.prepare()?;
+            let answer = block_on(client::append(address, event, timeout))?.map_err(anyhow::Error::from)?;
+            print(&format!("{answer}\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run(flags) => {
+            let address = config::server_address(flags.listen.as_ref(), &process_environment)?;
+            let timeout = config::time("--timeout", &flags.timeout)?;
+            let (code, recorded) = block_on(client::run(&flags, address, timeout))??;
+            if let Err(error) = recorded {
+                complain(&format!("{error:#}"));
+            }
+            Ok(ExitCode::from(code))
+        }
+        Command::Install { dir } => {
+            let binary = std::env::current_exe().map_err(anyhow::Error::from)?;
+            let installed = durable::install_executable(&binary, &dir, BINARY)
+                .map_err(|error| Failure::Usage(format!("DIR: {}: {error}", dir.display())))?;
+            print(&format!("{}\n", installed.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Health { live, listen } => {
+            let address = config::server_address(listen.as_ref(), &process_environment)?;
+            block_on(client::health(address, live))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sweep(flags) => sweep_all(&flags),
+        Command::CheckConfig { file, retention_floor } => {
+            let flags = RetentionFlags { config: None, retention_floor };
+            let floor_days = flags.settings(&process_environment)?.floor_days;
+            file::read(&file, floor_days).map_err(|error| Failure::Usage(error.to_string()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn serve(flags: &ServeFlags, ucloud_port: Option<u16>) -> Result<ExitCode, Failure> {
+    let settings = flags.settings(&process_environment, ucloud_port)?;
+    telemetry::start(&flags.log.settings(&process_environment)?);
+    let directory = app::open_directory(&settings)?;
+    let files_max = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let parts = app::Parts::new(Arc::new(SystemClock), files_max);
+    let ran = block_on(async {
+        let signals = StopSignals::new()?;
+        // By default it kills the process; caught, the write fails with EFBIG instead.
+        let _file_too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
+        let listeners = app::bind(&settings).await?;
+        app::run(settings, directory, listeners, parts, signals).await
+    })?;
+    ran?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Linux's number for "file size limit exceeded".
+const SIGXFSZ: i32 = 25;
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
+impl app::Signals for StopSignals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn sweep_all(flags: &SweepFlags) -> Result<ExitCode, Failure> {
+    let retention = flags.retention.settings(&process_environment)?;
+    let log = flags.log.settings(&process_environment)?;
+    let settings =
+        file::read(&retention.config, retention.floor_days).map_err(|error| Failure::Usage(error.to_string()))?;
+    telemetry::start(&log);
+    let Some(days) = settings.retention_days else {
+        print("no retention period is set: nothing is removed\n")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let now = SystemClock.now();
+    let mut rows = Vec::new();
+    let mut failed = false;
+    for dir in &flags.dirs {
+        let swept = sweep(dir, Scope::Tree, Rule { days }, now, flags.dry_run, &mut |notice| {
+            app::log_notice(&notice, flags.dry_run);
+        });
+        match swept {
+            Ok(summary) => {
+                failed |= summary.errors > 0;
+                rows.push((dir.display().to_string(), summary));
+            }
+            Err(error) => {
+                failed = true;
+                complain(&format!("{}: {error}", dir.display()));
+            }
+        }
+    }
+    print(&table(&rows, days, flags.dry_run))?;
+    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// What a sweep did, a row a directory.
+fn table(rows: &[(String, Summary)], days: u32, dry_run: bool) -> String {
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let header = ["directory", "folders", "segments", verb, "bytes", "empty folders", "holds", "errors"];
+    let cells: Vec<[String; 8]> = std::iter::once(header.map(str::to_owned))
+        .chain(rows.iter().map(|(dir, s)| {
+            let numbers = [s.folders, s.segments, s.removed, s.removed_bytes, s.removed_folders, s.holds, s.errors];
+            let [folders, segments, removed, bytes, empty, holds, errors] = numbers.map(|number| number.to_string());
+            [dir.clone(), folders, segments, removed, bytes, empty, holds, errors]
+        }))
+        .collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let mut text = format!("older than {days} days\n");
+    for row in &cells {
+        let first = format!("{:<width$}", row[0], width = width(0));
+        let rest =
+            row.iter().enumerate().skip(1).map(|(column, cell)| format!("  {cell:>width$}", width = width(column)));
+        text.push_str(&rest.fold(first, |line, cell| line + &cell));
+        text.push('\n');
+    }
+    text
+}
+
+/// One runtime thread: with the committer's own, the measured best for a pod with a tenth of a CPU.
+fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    // A sweep or a probe that hangs in the file system must not keep the process.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn complain(message: &str) {
+    // Whoever has closed stderr does not want to know.
+    drop(writeln!(std::io::stderr(), "audit-log: {message}"));
+}

@@ -1,0 +1,402 @@
+//! Connections: accepted, served by hyper, bounded in number and in how long they may idle.
+//!
+//! hyper parses and frames; it knows no bound on connections and no difference between an idle connection and one
+//! that is slow to send its headers. So each connection notes what it is waiting for, and one task looks after all of
+//! them twice a second. When there are as many as allowed, the one that has waited longest without a complete request
+//! makes room for a new one: whoever holds many open can't lock others out.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::Routes;
+
+/// Bounds on connections. The defaults are those of the contract.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections.
+    pub connections_max: usize,
+    /// Bytes of a request's line and headers.
+    pub header_bytes_max: usize,
+    /// How long headers may take, from their first byte.
+    pub header_time_max: Duration,
+    /// How long a connection may idle between requests.
+    pub idle_time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            header_bytes_max: 16 << 10,
+            header_time_max: Duration::from_secs(5),
+            idle_time_max: Duration::from_secs(75),
+        }
+    }
+}
+
+/// How often connections are looked after; their time limits are kept to this exactness.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The pause after an accept that failed, for instance because the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves routes on listeners.
+#[derive(Debug, Clone)]
+pub struct Server {
+    routes: Routes,
+    registry: Arc<Registry>,
+    /// Set to true when connections are to end after their present request.
+    ending: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Registry {
+    limits: Limits,
+    begun: Instant,
+    connections: Mutex<Vec<Arc<Connection>>>,
+    /// A connection has ended, or the first one has begun, or, when `crowded`, one has become idle.
+    changed: Notify,
+    /// Somebody waits in `admit`.
+    crowded: AtomicBool,
+    gauge: IntGauge,
+}
+
+/// What one connection is doing. All fields are written by tasks of the one runtime thread.
+#[derive(Debug)]
+struct Connection {
+    phase: AtomicU8,
+    /// Since when there has been no complete request, in ms after `Registry::begun`.
+    waiting_since_ms: AtomicU64,
+    /// When the first byte of the present headers came.
+    headers_since_ms: AtomicU64,
+    /// Tells the connection's task to end it.
+    end: Notify,
+}
+
+/// What a connection is waiting for.
+mod phase {
+    /// The first byte of a request.
+    pub(super) const IDLE: u8 = 0;
+    /// The rest of the headers.
+    pub(super) const HEADERS: u8 = 1;
+    /// The rest of the body.
+    pub(super) const BODY: u8 = 2;
+    /// Us.
+    pub(super) const ANSWER: u8 = 3;
+}
+
+impl Server {
+    /// Makes a server; `gauge` shows the number of its connections.
+    #[must_use]
+    pub fn new(routes: Routes, limits: Limits, gauge: IntGauge) -> Self {
+        let registry = Registry {
+            limits,
+            begun: Instant::now(),
+            connections: Mutex::default(),
+            changed: Notify::new(),
+            crowded: AtomicBool::new(false),
+            gauge,
+        };
+        Self { routes, registry: Arc::new(registry), ending: watch::Sender::new(false) }
+    }
+
+    /// Accepts connections for ever. Cancellation: no more are accepted; those that are open go on.
+    pub async fn accept(&self, listener: TcpListener) {
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let connection = self.registry.admit().await;
+            debug!(%peer, "connection accepted");
+            // Answers are small and whole; waiting to fill a segment would only delay them.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "TCP_NODELAY not set");
+            }
+            let server = self.clone();
+            tokio::spawn(async move {
+                server.serve(stream, &connection).await;
+                server.registry.remove(&connection);
+            });
+        }
+    }
+
+    /// Closes connections that idle, or are slow to send their headers. Runs for ever.
+    pub async fn look_after(&self) {
+        loop {
+            if self.registry.lock().is_empty() {
+                self.registry.changed.notified().await;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = self.registry.now_ms();
+            for connection in self.registry.lock().iter() {
+                if connection.is_late(now, &self.registry.limits) {
+                    connection.end.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Whether a request is being received or answered.
+    #[must_use]
+    pub fn has_open_request(&self) -> bool {
+        self.registry.lock().iter().any(|connection| connection.phase.load(Ordering::Relaxed) != phase::IDLE)
+    }
+
+    /// Ends every connection after its present request, and waits until there is none.
+    pub async fn end(&self) {
+        self.ending.send_replace(true);
+        loop {
+            let changed = self.registry.changed.notified();
+            if self.registry.lock().is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, connection: &Arc<Connection>) {
+        let registry = &self.registry;
+        let io = TokioIo::new(Watched { stream, connection: Arc::clone(connection), registry: Arc::clone(registry) });
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let mut routes = self.routes.clone();
+            let connection = Arc::clone(connection);
+            let registry = Arc::clone(registry);
+            async move {
+                let request = request.map(|body| Body::new(Arriving::new(body, Arc::clone(&connection))));
+                let response = routes.answer(request).await;
+                registry.answered(&connection);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut served = http1::Builder::new()
+            .max_header_size(registry.limits.header_bytes_max)
+            .max_buf_size(registry.limits.header_bytes_max.max(16 << 10) + 1024)
+            .serve_connection(io, service);
+        let mut ending = self.ending.subscribe();
+        let mut last_request = false;
+        loop {
+            tokio::select! {
+                result = &mut served => return log_end(result),
+                // A request that has become complete since it was asked to end is answered first.
+                () = connection.end.notified() => if connection.phase.load(Ordering::Relaxed) != phase::ANSWER { break },
+                // The sender lives in `self`, so this never fails.
+                _ = ending.wait_for(|ending| *ending), if !last_request => {
+                    last_request = true;
+                    Pin::new(&mut served).graceful_shutdown();
+                }
+            }
+        }
+        if connection.phase.load(Ordering::Relaxed) == phase::HEADERS {
+            let mut stream = served.into_parts().io.into_inner().stream;
+            // Whoever does not take it within the second has been told to go all the same.
+            let told = tokio::time::timeout(Duration::from_secs(1), stream.write_all(HEADERS_TIMEOUT.as_bytes())).await;
+            debug!(?told, "headers not complete in time");
+        }
+    }
+}
+
+/// What hyper can't say by itself: 408 before there is a request.
+const HEADERS_TIMEOUT: &str = concat!(
+    "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\naudit-written: no\r\n",
+    "connection: close\r\ncontent-length: 148\r\n\r\n",
+    r#"{"title":"The request took too long to arrive","status":408,"detail":"the headers were not complete 5 seconds "#,
+    r#"after their first byte","code":"timeout"}"#
+);
+
+fn log_end(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        debug!(%error, "connection ended");
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).expect("the sidecar does not run for 500 million years")
+    }
+
+    /// Makes room for a connection, if need be by ending the one that has waited longest without a complete request,
+    /// and registers it. Where every one has its request and waits for us, it waits until one is answered.
+    async fn admit(&self) -> Arc<Connection> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut connections = self.lock();
+                if connections.len() < self.limits.connections_max {
+                    let connection = Arc::new(Connection {
+                        phase: AtomicU8::new(phase::IDLE),
+                        waiting_since_ms: AtomicU64::new(self.now_ms()),
+                        headers_since_ms: AtomicU64::new(0),
+                        end: Notify::new(),
+                    });
+                    connections.push(Arc::clone(&connection));
+                    self.gauge.set(i64::try_from(connections.len()).expect("a small number"));
+                    if connections.len() == 1 {
+                        self.changed.notify_waiters();
+                    }
+                    return connection;
+                }
+                let longest = connections
+                    .iter()
+                    .filter(|connection| connection.phase.load(Ordering::Relaxed) != phase::ANSWER)
+                    .min_by_key(|connection| connection.waiting_since_ms.load(Ordering::Relaxed));
+                if let Some(longest) = longest {
+                    longest.end.notify_one();
+                }
+                self.crowded.store(true, Ordering::Relaxed);
+            }
+            changed.await;
+        }
+    }
+
+    /// Notes that a connection waits for its next request.
+    fn answered(&self, connection: &Connection) {
+        connection.waiting_since_ms.store(self.now_ms(), Ordering::Relaxed);
+        connection.phase.store(phase::IDLE, Ordering::Relaxed);
+        if self.crowded.swap(false, Ordering::Relaxed) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn remove(&self, ended: &Arc<Connection>) {
+        let mut connections = self.lock();
+        connections.retain(|connection| !Arc::ptr_eq(connection, ended));
+        self.gauge.set(i64::try_from(connections.len()).expect("a small number"));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Connection {
+    fn is_late(&self, now_ms: u64, limits: &Limits) -> bool {
+        let passed = |since: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
+        match self.phase.load(Ordering::Relaxed) {
+            phase::IDLE => passed(&self.waiting_since_ms) >= limits.idle_time_max,
+            phase::HEADERS => passed(&self.headers_since_ms) >= limits.header_time_max,
+            // Bodies and commits have their own limits.
+            _ => false,
+        }
+    }
+}
+
+/// A stream that notes when the first byte of a request arrives.
+struct Watched {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    registry: Arc<Registry>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before && self.connection.phase.load(Ordering::Relaxed) == phase::IDLE {
+            self.connection.headers_since_ms.store(self.registry.now_ms(), Ordering::Relaxed);
+            self.connection.phase.store(phase::HEADERS, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A body that notes when it is complete.
+struct Arriving {
+    body: Incoming,
+    connection: Arc<Connection>,
+}
+
+impl Arriving {
+    fn new(body: Incoming, connection: Arc<Connection>) -> Self {
+        let arriving = Self { body, connection };
+        arriving.note();
+        arriving
+    }
+
+    fn note(&self) {
+        let phase = if hyper::body::Body::is_end_stream(&self.body) { phase::ANSWER } else { phase::BODY };
+        self.connection.phase.store(phase, Ordering::Relaxed);
+    }
+}
+
+impl hyper::body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(None) => self.connection.phase.store(phase::ANSWER, Ordering::Relaxed),
+            Poll::Ready(Some(_)) => self.note(),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        hyper::body::Body::is_end_stream(&self.body)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hyper::body::Body::size_hint(&self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_slow_headers_has_the_length_it_tells() {
+        let (head, body) = HEADERS_TIMEOUT.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

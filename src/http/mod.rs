@@ -1,0 +1,164 @@
+//! The sidecar's HTTP interface: routes, and what every request goes through before them.
+//!
+//! Checks come in the order of the contract: framing (hyper), `Host`, `Origin` ([`guard`]), path and method (the
+//! router), content type, length, drain and queue, body ([`append`]).
+
+mod append;
+mod body;
+mod connections;
+mod drain;
+mod guard;
+mod probes;
+mod problem;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use hyper::Method;
+use hyper::header::{EXPECT, TRANSFER_ENCODING};
+use hyper::http::request::Parts;
+use hyper::http::uri::{PathAndQuery, Uri};
+use tower_service::Service;
+
+pub use self::append::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
+pub use self::body::Budget;
+pub use self::connections::{Limits, Server};
+pub use self::drain::Drain;
+pub use self::guard::Hosts;
+pub use self::probes::Readiness;
+pub use self::problem::{AUDIT_WRITTEN, Code, Problem};
+use crate::metrics::Metrics;
+use crate::writer::Appender;
+
+/// Bytes of request bodies in memory, over all connections.
+pub const BODIES_BYTES_MAX: usize = 24 << 20;
+
+/// What the routes work with.
+#[derive(Debug)]
+pub struct Api {
+    /// Takes the events.
+    pub appender: Appender,
+    /// Counts the refusals.
+    pub metrics: Arc<Metrics>,
+    /// Answers the probes.
+    pub readiness: Arc<Readiness>,
+    /// Says when no more events are taken.
+    pub drain: Arc<Drain>,
+    /// The memory for bodies.
+    pub budget: Budget,
+}
+
+/// The routes behind the guard; one for every kind of listener.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    router: Router,
+    hosts: Hosts,
+    metrics: Arc<Metrics>,
+}
+
+impl Routes {
+    /// All routes, for the job's own listener.
+    #[must_use]
+    pub fn sidecar(api: Api, hosts: Hosts) -> Self {
+        let metrics = Arc::clone(&api.metrics);
+        let router = probe_routes(&api.readiness, &metrics)
+            .merge(Router::new().route("/append", any(append_or_refuse)).with_state(Arc::new(api)));
+        Self { router, hosts, metrics }
+    }
+
+    /// The probes and the metrics alone, for Prometheus and whoever else is outside of the pod.
+    #[must_use]
+    pub fn probes(readiness: &Arc<Readiness>, metrics: &Arc<Metrics>) -> Self {
+        Self { router: probe_routes(readiness, metrics), hosts: Hosts::Any, metrics: Arc::clone(metrics) }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&mut self, request: Request) -> Response {
+        let (mut parts, mut body) = request.into_parts();
+        if let Err(problem) = guard::check(&parts, self.hosts) {
+            return refuse(&self.metrics, &problem, &parts, &mut body).await;
+        }
+        if parts.uri.path().contains("//") {
+            parts.uri = collapse_slashes(&parts.uri);
+        }
+        let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+        let Ok(mut response) = self.router.call(Request::from_parts(parts, body)).await;
+        if chunked {
+            // RFC 9112 §6.1: it may have had a Content-Length as well, and then the connection must not go on.
+            response.headers_mut().insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn probe_routes(readiness: &Arc<Readiness>, metrics: &Arc<Metrics>) -> Router {
+    let only_get = || any(refusing(metrics, || Problem::method_not_allowed("GET, HEAD")));
+    Router::new()
+        .route("/healthz", only_get().get(async || probes::healthz()))
+        .route("/readyz", only_get().get(async |State(readiness): State<Arc<Readiness>>| readiness.readyz().await))
+        .route("/metrics", only_get().get(async |State(readiness): State<Arc<Readiness>>| readiness.metrics().await))
+        .fallback(refusing(metrics, || {
+            Problem::new(Code::NotFound, "there are POST /append, GET /healthz, GET /readyz and GET /metrics")
+        }))
+        .with_state(Arc::clone(readiness))
+}
+
+/// A handler that always refuses.
+fn refusing(
+    metrics: &Arc<Metrics>,
+    problem: fn() -> Problem,
+) -> impl Fn(Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync + 'static {
+    let metrics = Arc::clone(metrics);
+    move |request: Request| {
+        let metrics = Arc::clone(&metrics);
+        Box::pin(async move {
+            let (parts, mut body) = request.into_parts();
+            refuse(&metrics, &problem(), &parts, &mut body).await
+        })
+    }
+}
+
+async fn append_or_refuse(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (parts, mut body) = request.into_parts();
+    let appended = if parts.method == Method::POST {
+        let _heard = api.drain.hear();
+        append::append(&api, &parts, &mut body).await
+    } else {
+        Err(Problem::method_not_allowed("POST"))
+    };
+    match appended {
+        Ok(response) => response,
+        Err(problem) => refuse(&api.metrics, &problem, &parts, &mut body).await,
+    }
+}
+
+/// Answers with a problem, after reading what is left of the request, so that the client gets to see the answer.
+async fn refuse(metrics: &Metrics, problem: &Problem, parts: &Parts, body: &mut Body) -> Response {
+    metrics.refused_requests_total.with_label_values(&[problem.code.name()]).inc();
+    // A client that waits for 100 Continue has not sent its body, and now need not.
+    let waits = parts.headers.contains_key(EXPECT);
+    let complete = if waits { hyper::body::Body::is_end_stream(body) } else { body::discard(body).await };
+    problem.response(!complete)
+}
+
+fn collapse_slashes(uri: &Uri) -> Uri {
+    let mut path = String::with_capacity(uri.path().len());
+    for c in uri.path().chars() {
+        if c != '/' || !path.ends_with('/') {
+            path.push(c);
+        }
+    }
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(path).ok();
+    // What is left of a path that was valid, is valid.
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+}

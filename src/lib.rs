@@ -1,0 +1,33 @@
+//! An audit log for compute jobs: what is acknowledged is on disk.
+//!
+//! # The life of an event
+//! 1. A job's `curl` connects. `http::connections` accepts, bounded in number and time; hyper parses the request.
+//! 2. `http::guard` sees that it is for this host and from no browser page; the router finds the path.
+//! 3. `http::append` reads the body within its bounds, and [`record::Event`] makes an event of it, or says why not.
+//! 4. [`writer::Appender`] encodes the event's line ([`record::Identity`]) into the group that gathers, and waits.
+//! 5. The committer's thread takes the group, stamps it, writes it to the active segment, syncs, and checks
+//!    (`writer::commit`), through the only door to files, [`durable`].
+//! 6. The dispatcher wakes the request, which answers with the time, the segment and the line's number.
+//!
+//! [`retention`] removes segments when they are old enough, by the setting that [`config`] reads from the platform's
+//! file. [`app`] wires all that together, and [`cli`] starts it; [`client`] is the other side, for scripts in the job.
+//!
+//! Modules are declared in reading order. Each uses those of lower rows only: `record`; `durable` and `clock`; `writer`;
+//! `http` and `retention`; `config`; `app` and `cli`.
+
+pub mod record;
+
+pub mod clock;
+pub mod durable;
+pub mod metrics;
+pub mod writer;
+
+pub mod http;
+pub mod retention;
+
+pub mod config;
+
+pub mod app;
+pub mod cli;
+pub mod client;
+pub mod telemetry;

@@ -1,0 +1,112 @@
+//! Instants as the format writes them: UTC, milliseconds.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat};
+
+/// Milliseconds of a day of 86,400 s.
+pub const DAY_MS: i64 = 86_400_000;
+
+/// An instant in whole milliseconds since 1970-01-01T00:00:00Z, within the years 1970 to 9999.
+///
+/// `Display` writes RFC 3339 with milliseconds and `Z`, always 24 bytes: `2026-01-28T09:12:44.381Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// Bytes of the RFC 3339 form.
+    pub const TEXT_BYTES: usize = 24;
+    /// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can write.
+    pub const MAX: Self = Self(253_402_300_799_999);
+
+    /// Makes an instant of milliseconds since the epoch; what lies outside the years 1970 to 9999 is clamped.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        if millis < 0 {
+            Self(0)
+        } else if millis > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(millis)
+        }
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole UTC days since the epoch.
+    #[must_use]
+    pub const fn day(self) -> i64 {
+        self.0 / DAY_MS
+    }
+
+    /// This instant moved by `millis`, clamped like [`Timestamp::from_millis`].
+    #[must_use]
+    pub const fn plus_millis(self, millis: i64) -> Self {
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// The RFC 3339 form as the bytes that go into a line.
+    #[must_use]
+    pub fn text(self) -> [u8; Self::TEXT_BYTES] {
+        self.to_string().as_bytes().try_into().expect("years 1970 to 9999 take 24 bytes")
+    }
+
+    /// Reads an RFC 3339 instant with any offset, cut to milliseconds.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|at| Self::from_millis(at.timestamp_millis()))
+    }
+
+    /// The form used in segment names: `20260128T091244.381Z`.
+    pub(crate) fn compact(self) -> String {
+        self.date_time().format("%Y%m%dT%H%M%S%.3fZ").to_string()
+    }
+
+    /// Reads the form used in segment names, and nothing else.
+    pub(crate) fn parse_compact(text: &str) -> Option<Self> {
+        let at = NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%S%.3fZ").ok()?;
+        let at = Self::from_millis(at.and_utc().timestamp_millis());
+        (at.compact() == text).then_some(at)
+    }
+
+    fn date_time(self) -> DateTime<chrono::Utc> {
+        DateTime::from_timestamp_millis(self.0).expect("years 1970 to 9999 are in chrono's range")
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.date_time().to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_written_in_24_bytes_and_read_back() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_769_591_564_381, "2026-01-28T09:12:44.381Z"),
+            (Timestamp::MAX.millis(), "9999-12-31T23:59:59.999Z"),
+        ] {
+            let at = Timestamp::from_millis(millis);
+            assert_eq!(at.to_string(), text);
+            assert_eq!(at.text(), text.as_bytes());
+            assert_eq!(Timestamp::parse_rfc3339(text), Some(at));
+            assert_eq!(Timestamp::parse_compact(&at.compact()), Some(at));
+        }
+    }
+
+    #[test]
+    fn what_rfc_3339_cannot_write_is_clamped() {
+        assert_eq!(Timestamp::from_millis(-1).millis(), 0);
+        assert_eq!(Timestamp::from_millis(i64::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::MAX.plus_millis(1), Timestamp::MAX);
+    }
+}

@@ -1,0 +1,246 @@
+//! One retention pass over a directory, or over a tree of them.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Rule, Verdict, last_line};
+use crate::durable::{EntryKind, Facts, Folder};
+use crate::record::{SegmentName, Timestamp};
+
+/// A file of this name in a directory keeps everything at and below it: a legal hold.
+pub const HOLD_FILE: &str = "audit-log.hold";
+
+/// Folders within folders; a deeper one is left alone and reported. Each level takes two file descriptors.
+const DEPTH_MAX: usize = 32;
+
+/// What a pass covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The files that lie directly in the directory.
+    Directory,
+    /// All folders below it too. Those that are empty and old are removed, never the directory itself.
+    Tree,
+}
+
+/// What a pass tells as it goes.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A segment was removed, or would be.
+    Removed {
+        /// Its path.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The youngest of its times.
+        newest: Timestamp,
+        /// The rule it was removed by.
+        rule: Rule,
+    },
+    /// An empty folder was removed, or would be.
+    RemovedFolder {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A hold keeps everything at and below a folder.
+    Hold {
+        /// The folder.
+        path: &'a Path,
+    },
+    /// Something could not be looked at or removed, and was kept.
+    Kept {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Folders looked at.
+    pub folders: u64,
+    /// Segments looked at, those under a hold not among them.
+    pub segments: u64,
+    /// Segments removed.
+    pub removed: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
+    /// Empty folders removed.
+    pub removed_folders: u64,
+    /// Holds met.
+    pub holds: u64,
+    /// Things kept because of an error.
+    pub errors: u64,
+}
+
+struct Sweep<'a> {
+    scope: Scope,
+    rule: Rule,
+    now: Timestamp,
+    dry_run: bool,
+    summary: Summary,
+    notice: &'a mut dyn FnMut(Notice<'_>),
+}
+
+/// Removes old segments from a directory. It never follows a link, touches nothing but regular files with a segment's
+/// name and, in a [`Scope::Tree`], empty folders, and goes on where something fails.
+///
+/// Memory does not grow with the number of files or folders.
+///
+/// # Errors
+/// The directory itself can't be opened or checked for holds.
+pub fn sweep(
+    directory: &Path,
+    scope: Scope,
+    rule: Rule,
+    now: Timestamp,
+    dry_run: bool,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> io::Result<Summary> {
+    let folder = Folder::open(directory)?;
+    let mut sweep = Sweep { scope, rule, now, dry_run, summary: Summary::default(), notice };
+    if let Some(held) = hold_above(directory)? {
+        sweep.summary.holds += 1;
+        (sweep.notice)(Notice::Hold { path: &held });
+        return Ok(sweep.summary);
+    }
+    sweep.folder(&folder, 0);
+    Ok(sweep.summary)
+}
+
+/// The folder above `directory`, if any, that a hold is in.
+fn hold_above(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let real = crate::durable::real_path(directory)?;
+    for above in real.ancestors().skip(1) {
+        if has_hold(&Folder::open(above)?)? {
+            return Ok(Some(above.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+fn has_hold(folder: &Folder) -> io::Result<bool> {
+    folder.facts(OsStr::new(HOLD_FILE)).map(|facts| facts.is_some())
+}
+
+impl Sweep<'_> {
+    fn kept(&mut self, path: PathBuf, error: io::Error) {
+        self.summary.errors += 1;
+        (self.notice)(Notice::Kept { path, error });
+    }
+
+    /// Sweeps an open folder; returns whether it was seen to be empty.
+    fn folder(&mut self, folder: &Folder, depth: usize) -> bool {
+        self.summary.folders += 1;
+        match has_hold(folder) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.summary.holds += 1;
+                (self.notice)(Notice::Hold { path: folder.path() });
+                return false;
+            }
+            Err(error) => {
+                self.kept(folder.path().to_owned(), error);
+                return false;
+            }
+        }
+        let entries = match folder.entries() {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.kept(folder.path().to_owned(), error);
+                return false;
+            }
+        };
+        let removed_before = self.summary.removed;
+        let mut is_empty = true;
+        for entry in entries {
+            is_empty = false;
+            match entry {
+                Ok((name, kind)) => self.entry(folder, name, kind, depth),
+                Err(error) => {
+                    self.kept(folder.path().to_owned(), error);
+                    break;
+                }
+            }
+        }
+        if self.summary.removed > removed_before
+            && !self.dry_run
+            && let Err(error) = folder.sync()
+        {
+            self.kept(folder.path().to_owned(), error);
+        }
+        is_empty
+    }
+
+    fn entry(&mut self, folder: &Folder, name: OsString, kind: EntryKind, depth: usize) {
+        let segment = name.to_str().and_then(|name| name.parse::<SegmentName>().ok());
+        let done = match (kind, segment) {
+            (EntryKind::File | EntryKind::Unknown, Some(segment)) => self.segment(folder, &name, &segment),
+            (EntryKind::Folder | EntryKind::Unknown, _) if self.scope == Scope::Tree => {
+                self.child(folder, &name, kind, depth)
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            // Another sweep, or the job's own end, was faster.
+            if error.kind() != io::ErrorKind::NotFound {
+                self.kept(folder.path().join(name), error);
+            }
+        }
+    }
+
+    fn segment(&mut self, folder: &Folder, name: &OsStr, segment: &SegmentName) -> io::Result<()> {
+        let Some(Facts { kind: EntryKind::File, bytes, modified }) = folder.facts(name)? else { return Ok(()) };
+        self.summary.segments += 1;
+        let verdict = match self.rule.judge(segment, modified, self.now) {
+            Verdict::AskLastLine => {
+                let last_line = last_line::last_ts(&folder.open_file(name)?)?;
+                self.rule.judge_asked(segment, modified, last_line, self.now)
+            }
+            verdict => verdict,
+        };
+        let Verdict::Remove { newest } = verdict else { return Ok(()) };
+        // A hold may have been put here since this folder was opened.
+        if has_hold(folder)? {
+            return Ok(());
+        }
+        if !self.dry_run {
+            folder.remove_file(name)?;
+        }
+        self.summary.removed += 1;
+        self.summary.removed_bytes += bytes;
+        (self.notice)(Notice::Removed { path: folder.path().join(name), bytes, newest, rule: self.rule });
+        Ok(())
+    }
+
+    fn child(&mut self, folder: &Folder, name: &OsStr, kind: EntryKind, depth: usize) -> io::Result<()> {
+        if kind == EntryKind::Unknown && folder.facts(name)?.is_none_or(|facts| facts.kind != EntryKind::Folder) {
+            return Ok(());
+        }
+        if depth == DEPTH_MAX {
+            return Err(io::Error::other(format!("more than {DEPTH_MAX} folders deep; name it to sweep it")));
+        }
+        let child = folder.open_child(name)?;
+        let is_empty = self.folder(&child, depth + 1);
+        // Not a job's: the file system's own, and hidden ones such as `.snapshot`.
+        let is_jobs = name != "lost+found" && !name.as_encoded_bytes().starts_with(b".");
+        if is_empty && is_jobs && self.rule.is_old(child.modified()?, self.now) && !has_hold(folder)? {
+            if !self.dry_run {
+                match folder.remove_folder(name) {
+                    // A mount point, or somebody has just put something in.
+                    Err(error)
+                        if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty) =>
+                    {
+                        return Ok(());
+                    }
+                    removed => removed?,
+                }
+            }
+            self.summary.removed_folders += 1;
+            (self.notice)(Notice::RemovedFolder { path: child.path().to_owned() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,404 @@
+//! The commit protocol, step by step; [the module above](super) says why. It runs on one thread and blocks.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::queue::{Committed, Group, Lines, Outcome, Part};
+use super::segment::{NAMES_TRIED_MAX, Segment, Tampering, create_no_later, remove_if_same};
+use super::{Refusal, Written};
+use crate::clock::Clock;
+use crate::durable::{Directory, FileId, SegmentFile};
+use crate::metrics::Metrics;
+use crate::record::{DAY_MS, SegmentName, Timestamp};
+
+/// The owner of the segments: commits groups of lines, one after the other.
+pub(super) struct Committer<D: Directory> {
+    directory: D,
+    rank: u32,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    segment_bytes_max: u64,
+    /// The segment that the next lines go to.
+    active: Option<Segment<D::File>>,
+    /// New files that hold nothing acknowledged and could not be removed. No further segment is created before they
+    /// are, so that they can't pile up.
+    leftovers: Vec<(Arc<str>, FileId)>,
+    /// Deleted segments that live on because they are open, until they are copied back.
+    orphans: Vec<Segment<D::File>>,
+    /// When copying back was last tried.
+    orphans_tried: Option<Duration>,
+    trouble: Trouble,
+}
+
+/// Deleted segments kept open at most: somebody who can delete faster than we can copy can also fill the disk.
+const ORPHANS_MAX: usize = 8;
+/// How long an error of copying back is left alone.
+const ORPHANS_RETRY: Duration = Duration::from_millis(500);
+/// Tries for one commit: a failed sync, a full segment or tampering each lead to a new segment.
+const ATTEMPTS_MAX: usize = 4;
+/// How far the clock may step back within a segment, whose times then stand still.
+const STEP_BACK_MAX_MS: i64 = 1000;
+/// A segment whose last line is older than this may have been swept: no retention period is shorter.
+const RESTORE_AGE_MAX_MS: i64 = DAY_MS;
+
+/// Which step of a commit failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Before anything was written.
+    Prepare,
+    Write,
+    Sync,
+    /// The check after the sync.
+    Verify,
+}
+
+/// One attempt did not end with durable lines.
+struct Setback {
+    step: Step,
+    error: io::Error,
+    /// Nothing of it is on disk, durably.
+    taken_back: bool,
+    /// The time that the lines carried.
+    ts: Option<Timestamp>,
+    /// The segment held acknowledged lines before.
+    segment_was_used: bool,
+    tampered: bool,
+}
+
+impl<D: Directory> Committer<D> {
+    pub(super) fn new(
+        directory: D,
+        rank: u32,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        segment_bytes_max: u64,
+    ) -> Self {
+        Self {
+            directory,
+            rank,
+            clock,
+            metrics,
+            segment_bytes_max,
+            active: None,
+            leftovers: Vec::new(),
+            orphans: Vec::new(),
+            orphans_tried: None,
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Makes the lines of a group durable, or says of which requests that failed.
+    pub(super) fn commit(&mut self, group: &mut Group) -> Outcome {
+        let begun = self.clock.steady();
+        let mut parts = Vec::with_capacity(1);
+        if !group.line_starts.is_empty() {
+            self.commit_entries(group, 0..group.entries.len(), &mut parts);
+        }
+        let lines = group.line_starts.len();
+        self.metrics.commit_events.observe(f64::from(u32::try_from(lines).unwrap_or(u32::MAX)));
+        self.metrics.commit_duration_seconds.observe(self.clock.steady().saturating_sub(begun).as_secs_f64());
+        Outcome { entries: std::mem::take(&mut group.entries), parts }
+    }
+
+    /// Commits some entries as one; if they are too large for the file size limit together, half by half.
+    fn commit_entries(&mut self, group: &mut Group, entries: Range<usize>, parts: &mut Vec<Part>) {
+        let mut lines = group.slice(entries.clone());
+        let (count, bytes) = (lines.count(), lines.bytes.len());
+        let result = match self.commit_lines(&mut lines) {
+            Err((refusal, error)) if is_too_large(&error) && refusal.written == Written::No && entries.len() > 1 => {
+                let middle = entries.start + entries.len() / 2;
+                self.commit_entries(group, entries.start..middle, parts);
+                self.commit_entries(group, middle..entries.end, parts);
+                return;
+            }
+            Err((refusal, _)) => {
+                self.trouble.report(&refusal, self.clock.steady());
+                Err(refusal)
+            }
+            Ok(committed) => {
+                self.trouble.is_over();
+                self.metrics.appended_events_total.inc_by(count.try_into().expect("a group's lines fit"));
+                self.metrics.appended_bytes_total.inc_by(bytes.try_into().expect("a group's bytes fit"));
+                Ok(committed)
+            }
+        };
+        parts.push(Part { entries_end: entries.end, result });
+    }
+
+    fn commit_lines(&mut self, lines: &mut Lines<'_>) -> Result<Committed, (Refusal, io::Error)> {
+        let mut written = Written::No;
+        // Lines that may be on disk already keep their time, so that the two can be known as one.
+        let mut keep_ts = None;
+        let mut moved = false;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let setback = match self.attempt(lines, keep_ts) {
+                Ok(committed) => return Ok(committed),
+                Err(setback) => setback,
+            };
+            if !setback.taken_back {
+                written = Written::Unknown;
+                keep_ts = keep_ts.or(setback.ts);
+            }
+            let again = match setback.step {
+                Step::Sync => !std::mem::replace(&mut moved, true),
+                Step::Write => is_too_large(&setback.error) && setback.segment_was_used,
+                Step::Verify | Step::Prepare => setback.tampered,
+            };
+            if !again || attempts == ATTEMPTS_MAX {
+                let refusal = Refusal {
+                    full: is_full(&setback.error),
+                    written,
+                    cause: format!("{:?}: {}", setback.step, setback.error).into(),
+                };
+                return Err((refusal, setback.error));
+            }
+            warn!(step = ?setback.step, error = %setback.error, "the lines of a commit go to a new segment");
+        }
+    }
+
+    /// Tries once to make lines durable in the active segment, or in a new one.
+    fn attempt(&mut self, lines: &mut Lines<'_>, keep_ts: Option<Timestamp>) -> Result<Committed, Setback> {
+        let prepare = |error| Setback {
+            step: Step::Prepare,
+            error,
+            taken_back: true,
+            ts: None,
+            segment_was_used: false,
+            tampered: false,
+        };
+        let bytes = u64::try_from(lines.bytes.len()).expect("a length fits");
+        self.rotate_if_due(bytes);
+        self.look().map_err(prepare)?;
+        if self.active.is_none() {
+            let segment = self.open(keep_ts).map_err(prepare)?;
+            self.active = Some(segment);
+        }
+        let Self { active, directory, clock, .. } = self;
+        let segment = active.as_mut().expect("it was opened above");
+        let ts = keep_ts.unwrap_or_else(|| clock.now()).max(segment.last_ts);
+        lines.stamp(ts);
+
+        if let Err(error) = segment.file.write_all(lines.bytes) {
+            return Err(self.set_back(Step::Write, error, ts));
+        }
+        let synced = segment.file.sync_data();
+        let synced = synced.and_then(|()| if segment.is_new() { directory.sync() } else { Ok(()) });
+        if let Err(error) = synced {
+            return Err(self.set_back(Step::Sync, error, ts));
+        }
+        let expected = segment.bytes + bytes;
+        match segment.look(directory, expected) {
+            Err(error) => return Err(self.set_back(Step::Verify, error, ts)),
+            Ok(Some(tampering)) => {
+                let segment_was_used = !segment.is_new();
+                self.report_tampering(tampering);
+                return Err(Setback {
+                    step: Step::Verify,
+                    error: io::Error::other(format!("the segment was {}", tampering.kind())),
+                    taken_back: false,
+                    ts: Some(ts),
+                    segment_was_used,
+                    tampered: true,
+                });
+            }
+            Ok(None) => {}
+        }
+        let index = segment.lines;
+        segment.bytes = expected;
+        segment.lines += u64::try_from(lines.count()).expect("a count fits");
+        segment.last_ts = ts;
+        Ok(Committed { ts, segment: Arc::clone(&segment.text), first_line: lines.first, index })
+    }
+
+    /// Undoes an attempt. The segment stays in use only if a write failed and its bytes could be cut off again.
+    fn set_back(&mut self, step: Step, error: io::Error, ts: Timestamp) -> Setback {
+        let mut segment = self.active.take().expect("an attempt has a segment");
+        let segment_was_used = !segment.is_new();
+        let taken_back = segment.take_back(&self.directory);
+        if let Err(error) = &taken_back {
+            error!(segment = %segment.text, %error, "what was written without success could not be taken back");
+        }
+        let taken_back = taken_back.is_ok();
+        if !segment_was_used {
+            if !matches!(self.directory.stat(&segment.text), Ok(None)) {
+                self.leftovers.push((Arc::clone(&segment.text), segment.id));
+            }
+        } else if step != Step::Sync && taken_back && !is_too_large(&error) {
+            self.active = Some(segment);
+        } else {
+            self.retire(segment);
+        }
+        Setback { step, error, taken_back, ts: Some(ts), segment_was_used, tampered: false }
+    }
+
+    /// Closes the active segment if its day is over, if it would grow too large, or if the clock has stepped back.
+    fn rotate_if_due(&mut self, bytes: u64) {
+        let now = self.clock.now();
+        let Some(segment) = &self.active else { return };
+        let day_is_over = now.day() != segment.name.youngest().day();
+        let stepped_back = now.plus_millis(STEP_BACK_MAX_MS) < segment.last_ts;
+        let full = !segment.is_new() && segment.bytes + bytes > self.segment_bytes_max;
+        if day_is_over || stepped_back || full {
+            self.close();
+        }
+    }
+
+    /// Checks the active segment. One that was tampered with is reported and left.
+    fn look(&mut self) -> io::Result<()> {
+        let Some(segment) = &mut self.active else { return Ok(()) };
+        let expected = segment.bytes;
+        if let Some(tampering) = segment.look(&mut self.directory, expected)? {
+            self.report_tampering(tampering);
+        }
+        Ok(())
+    }
+
+    fn report_tampering(&mut self, tampering: Tampering) {
+        let segment = self.active.take().expect("what was tampered with was active");
+        self.metrics.tampering_total.with_label_values(&[tampering.kind()]).inc();
+        error!(
+            segment = %segment.text,
+            kind = tampering.kind(),
+            lines = segment.lines,
+            bytes = segment.bytes,
+            "somebody else changed the active segment; a new one begins"
+        );
+        if tampering.is_deleted() {
+            self.retire(segment);
+        }
+    }
+
+    /// Lets go of a segment, unless it was deleted: then it is kept open until it is copied back.
+    fn retire(&mut self, segment: Segment<D::File>) {
+        let deleted = segment.file.stat().is_ok_and(|stat| stat.links == 0);
+        let young = self.clock.now().millis().saturating_sub(segment.last_ts.millis()) < RESTORE_AGE_MAX_MS;
+        if !deleted || !young || segment.is_new() {
+            return;
+        }
+        if self.orphans.len() == ORPHANS_MAX {
+            let lost = self.orphans.remove(0);
+            error!(segment = %lost.text, lines = lost.lines, "a deleted segment could not be copied back; its lines are lost");
+        }
+        self.orphans.push(segment);
+        self.orphans_tried = None;
+    }
+
+    /// Creates a segment. It is named by the time taken just before its first line is stamped, or no later than
+    /// `keep_ts` if the lines have their time already.
+    fn open(&mut self, keep_ts: Option<Timestamp>) -> io::Result<Segment<D::File>> {
+        self.directory.ensure()?;
+        while let Some((name, id)) = self.leftovers.last() {
+            match remove_if_same(&self.directory, name, *id) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            self.leftovers.pop();
+        }
+        let segment = match keep_ts {
+            Some(ts) => {
+                let (file, name) = create_no_later(&self.directory, &SegmentName::new(self.rank, ts))?;
+                Segment::adopt(&self.directory, file, name, ts)?
+            }
+            None => self.create_now()?,
+        };
+        self.metrics.segments_opened_total.inc();
+        info!(segment = %segment.text, "segment opened");
+        Ok(segment)
+    }
+
+    /// Takes the time until it makes a name that nobody has.
+    fn create_now(&self) -> io::Result<Segment<D::File>> {
+        for _ in 0..NAMES_TRIED_MAX {
+            let now = self.clock.now();
+            match Segment::create(&self.directory, SegmentName::new(self.rank, now), now) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                created => return created,
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// The work of an idle minute: closes the segment after midnight, checks it, and mends what is left to mend.
+    pub(super) fn check(&mut self) {
+        self.rotate_if_due(0);
+        if let Err(error) = self.look() {
+            warn!(%error, "the active segment can't be checked");
+        }
+        self.mend();
+    }
+
+    /// Copies deleted segments back.
+    pub(super) fn mend(&mut self) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let now = self.clock.steady();
+        if self.orphans_tried.is_some_and(|tried| now.saturating_sub(tried) < ORPHANS_RETRY) {
+            return;
+        }
+        self.orphans_tried = Some(now);
+        let Self { orphans, directory, .. } = self;
+        orphans.retain(|orphan| match directory.ensure().and_then(|()| orphan.copy_back(directory)) {
+            Ok(name) => {
+                warn!(segment = %orphan.text, to = %name, lines = orphan.lines, "deleted segment copied back");
+                false
+            }
+            Err(error) => {
+                error!(segment = %orphan.text, %error, "deleted segment not copied back yet");
+                true
+            }
+        });
+    }
+
+    /// Closes the active segment. All of its lines are durable already; this only makes sure that it is still there.
+    pub(super) fn close(&mut self) {
+        if let Err(error) = self.look() {
+            warn!(%error, "the active segment can't be checked as it is closed");
+        }
+        if let Some(segment) = self.active.take() {
+            self.retire(segment);
+        }
+        self.mend();
+    }
+}
+
+/// Failed commits are reported once, then every 10 s with their number, and once when they are over.
+#[derive(Default)]
+struct Trouble {
+    failed: u64,
+    reported: Option<Duration>,
+}
+
+impl Trouble {
+    fn report(&mut self, refusal: &Refusal, now: Duration) {
+        self.failed += 1;
+        if self.reported.is_none_or(|last| now.saturating_sub(last) >= Duration::from_secs(10)) {
+            self.reported = Some(now);
+            error!(cause = %refusal.cause, written = ?refusal.written, failed = self.failed, "commit failed");
+        }
+    }
+
+    fn is_over(&mut self) {
+        if self.failed > 0 {
+            info!(failed = self.failed, "commits succeed again");
+            *self = Self::default();
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
+}

@@ -1,0 +1,399 @@
+//! The write path: from an event to a durable line.
+//!
+//! One thread, the committer, owns every segment file. Whoever has events encodes them into the group that gathers in
+//! the [`Appender`], and waits. The committer takes the whole group, and while it writes and syncs, the next one
+//! gathers: many clients share one sync, and no timer is needed (group commit).
+//!
+//! ```text
+//! append() ──► group that gathers ──take──► commit: check, stamp, write, sync, check ──► outcome ──► every waiter
+//!              (bounded, in memory)         (the thread `commit`, blocking calls)        (one wake-up a group)
+//! ```
+//!
+//! # The commit protocol
+//! 1. Rotate if the day has changed, the segment is full, or the clock has stepped back.
+//! 2. Check that the segment's path still names the open file and that its length is what was written.
+//! 3. If there is no segment: create one, named by the time taken just before its first line is stamped.
+//! 4. Stamp all lines with one time, never less than the last; write them; sync the data; sync the directory if the
+//!    segment is new.
+//! 5. Check again. Only then are the lines acknowledged.
+//!
+//! # Failure
+//! What was written without success is taken back: a segment is cut to its last durable length, a new one is removed,
+//! and that change is synced. Only then may a client hear that nothing was written ([`Written::No`]). After a failed
+//! sync the segment gets no more lines and its data is never synced again; the lines go, once, to a new segment.
+
+mod commit;
+mod queue;
+mod segment;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use self::commit::Committer;
+use self::queue::{Group, Ticket};
+use crate::clock::Clock;
+use crate::durable::Directory;
+use crate::metrics::Metrics;
+use crate::record::{DAY_MS, Event, Identity, LineTooLong, Timestamp};
+
+/// How the writer works. The defaults are those of the contract.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of lines that may wait for a commit or be in one. A larger request is admitted when there are none.
+    pub queue_bytes_max: usize,
+    /// Bytes of a segment. The next commit begins a new one if it would pass this, unless the segment is empty.
+    pub segment_bytes_max: u64,
+    /// How long a request waits for its commit.
+    pub stall_after: Duration,
+    /// How often an idle segment is checked.
+    pub check_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queue_bytes_max: 8 << 20,
+            segment_bytes_max: 128 << 20,
+            stall_after: Duration::from_secs(30),
+            check_every: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Where a request's lines are, once they are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// The time that all of its lines carry.
+    pub ts: Timestamp,
+    /// The segment's file name.
+    pub segment: Arc<str>,
+    /// The number of the first line in the segment, from 0.
+    pub index: u64,
+    /// The lines.
+    pub count: usize,
+}
+
+/// What is known of the lines of a refused request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// None is on disk, and none will be. A retry is safe.
+    No,
+    /// They may be there; a retry may leave them twice.
+    Unknown,
+}
+
+/// Why a commit failed.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// No space, no quota, or the file size limit is too low for even one line.
+    pub full: bool,
+    /// What is known of the lines.
+    pub written: Written,
+    /// The error, for the log.
+    pub cause: Arc<str>,
+}
+
+/// Why events were not appended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// [`Options::queue_bytes_max`] bytes of lines wait already. Nothing was written.
+    #[error("the queue is full")]
+    Busy,
+    /// The writer has been closed. Nothing was written.
+    #[error("the writer is closed")]
+    Closed,
+    /// An event's line would be longer than readers accept. Nothing was written.
+    #[error(transparent)]
+    LineTooLong(#[from] LineTooLong),
+    /// No commit within [`Options::stall_after`].
+    #[error("no commit within the time limit")]
+    Stalled(Written),
+    /// The commit failed.
+    #[error("the commit failed: {}", .0.cause)]
+    Refused(Refusal),
+}
+
+/// How the last commits went.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// Why the last commit failed, if it did and none has succeeded since.
+    pub failure: Option<Arc<str>>,
+    /// How long the present commit has been going on.
+    pub commit_for: Option<Duration>,
+}
+
+/// The handle by which events are appended. Clones share one queue.
+#[derive(Clone)]
+pub struct Appender {
+    shared: Arc<Shared>,
+}
+
+/// The committer's thread. Dropping it without [`Writer::close`] leaves the thread running.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<()>,
+    appender: Appender,
+}
+
+/// Hands the outcomes of commits to the requests that wait for them.
+///
+/// The committer wakes this one task a group; the task, on the same thread as the requests, wakes them all.
+#[derive(Debug)]
+pub struct Dispatcher {
+    finished: mpsc::UnboundedReceiver<Arc<Ticket>>,
+}
+
+struct Shared {
+    identity: Identity,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    /// Held only to add to the gathering group, or to take it. Never across a system call on files.
+    state: Mutex<State>,
+    /// The committer waits here for work.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    gathering: Group,
+    /// Bytes of the group that the committer has taken.
+    committing_bytes: usize,
+    /// Since when, by the steady clock.
+    committing_since: Option<Duration>,
+    failure: Option<Arc<str>>,
+    closing: bool,
+}
+
+/// Starts the committer's thread on a directory.
+///
+/// [`Dispatcher::run`] must be polled, or no request will hear of its outcome.
+///
+/// # Errors
+/// Those of starting a thread.
+pub fn spawn<D: Directory>(
+    directory: D,
+    identity: Identity,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    options: Options,
+) -> std::io::Result<(Appender, Writer, Dispatcher)> {
+    let committer =
+        Committer::new(directory, identity.rank(), Arc::clone(&clock), Arc::clone(&metrics), options.segment_bytes_max);
+    let shared = Arc::new(Shared { identity, options, clock, metrics, state: Mutex::default(), work: Condvar::new() });
+    let appender = Appender { shared: Arc::clone(&shared) };
+    let (finished_tx, finished) = mpsc::unbounded_channel();
+    let thread = std::thread::Builder::new()
+        .name("commit".to_owned())
+        // The deepest call chain copies a file through a buffer on the heap; 256 KiB are plenty.
+        .stack_size(256 << 10)
+        .spawn(move || commit_loop(&shared, committer, &finished_tx))?;
+    Ok((appender.clone(), Writer { thread, appender }, Dispatcher { finished }))
+}
+
+impl Appender {
+    /// Queues the events of one request, which will share a commit, a segment and a time, in this order.
+    ///
+    /// Requests queued one after the other are committed in that order.
+    ///
+    /// # Errors
+    /// [`AppendError::Busy`], [`AppendError::Closed`] or [`AppendError::LineTooLong`]; nothing was queued then.
+    pub fn append(&self, events: &[Event<'_>]) -> Result<Receipt, AppendError> {
+        let mut state = self.shared.lock();
+        if state.closing {
+            return Err(AppendError::Closed);
+        }
+        if state.queue_bytes() >= self.shared.options.queue_bytes_max {
+            return Err(AppendError::Busy);
+        }
+        let was_empty = state.queue_bytes() == 0;
+        let number = state.gathering.push(&self.shared.identity, events)?;
+        if !was_empty && state.queue_bytes() > self.shared.options.queue_bytes_max {
+            state.gathering.withdraw(number);
+            state.gathering.entries.pop();
+            return Err(AppendError::Busy);
+        }
+        let ticket = Arc::clone(&state.gathering.ticket);
+        self.shared.metrics.queue_bytes.set(state.queue_bytes().try_into().unwrap_or(i64::MAX));
+        // The committer is either waiting, or will look before it waits.
+        let wake = number == 0 && state.committing_since.is_none();
+        drop(state);
+        if wake {
+            self.shared.work.notify_one();
+        }
+        Ok(Receipt { shared: Arc::clone(&self.shared), ticket, number })
+    }
+
+    /// Whether a request would be refused as [`AppendError::Busy`] whatever its size.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.shared.lock().queue_bytes() >= self.shared.options.queue_bytes_max
+    }
+
+    /// How the last commits went.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let state = self.shared.lock();
+        Health {
+            failure: state.failure.clone(),
+            commit_for: state.committing_since.map(|since| self.shared.clock.steady().saturating_sub(since)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Appender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appender").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Refuses further events, waits until every queued one is committed or refused, and ends the thread.
+    ///
+    /// Blocks as long as the file system does.
+    pub fn close(self) {
+        self.appender.shared.lock().closing = true;
+        self.appender.shared.work.notify_one();
+        // The thread only ends otherwise if it panicked, which ends the process in release builds.
+        self.thread.join().expect("the committer does not panic");
+    }
+}
+
+impl Dispatcher {
+    /// Wakes waiting requests until the writer is closed.
+    pub async fn run(mut self) {
+        while let Some(ticket) = self.finished.recv().await {
+            ticket.done.notify_waiters();
+        }
+    }
+}
+
+/// The promise of an outcome for one request.
+pub struct Receipt {
+    shared: Arc<Shared>,
+    ticket: Arc<Ticket>,
+    number: usize,
+}
+
+impl Receipt {
+    /// Waits until the lines are durable.
+    ///
+    /// `Ok` means that the lines, their file and its directory entry are on stable storage.
+    /// Cancellation: the lines are committed all the same; only the answer is lost.
+    ///
+    /// # Errors
+    /// [`AppendError::Refused`] if the commit failed; [`AppendError::Stalled`] if there was none in time. Lines that
+    /// the committer had not yet taken by then are withdrawn, and are [`Written::No`].
+    pub async fn wait(self) -> Result<Ack, AppendError> {
+        let done = self.ticket.done.notified();
+        if self.ticket.outcome.get().is_none()
+            && tokio::time::timeout(self.shared.options.stall_after, done).await.is_err()
+            && self.ticket.outcome.get().is_none()
+        {
+            return Err(AppendError::Stalled(self.withdraw()));
+        }
+        let outcome = self.ticket.outcome.get().expect("a ticket is done once it has its outcome");
+        outcome.of(self.number).map_err(AppendError::Refused)
+    }
+
+    fn withdraw(&self) -> Written {
+        let mut state = self.shared.lock();
+        if !Arc::ptr_eq(&state.gathering.ticket, &self.ticket) {
+            return Written::Unknown;
+        }
+        state.gathering.withdraw(self.number);
+        Written::No
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipt").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn queue_bytes(&self) -> usize {
+        self.gathering.bytes.len() + self.committing_bytes
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a group and swaps it for `spare`; false if it is time to check instead.
+    fn take(&self, spare: &mut Group) -> Work {
+        let wait = self.options.check_every.min(until_midnight(self.clock.now()));
+        let mut state = self.lock();
+        if state.gathering.is_empty() && !state.closing {
+            state = self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !state.gathering.is_empty() {
+            std::mem::swap(&mut state.gathering, spare);
+            state.committing_bytes = spare.bytes.len();
+            state.committing_since = Some(self.clock.steady());
+            Work::Commit
+        } else if state.closing {
+            Work::Close
+        } else {
+            Work::Check
+        }
+    }
+
+    fn done(&self, failure: Option<Arc<str>>) {
+        let mut state = self.lock();
+        state.committing_bytes = 0;
+        state.committing_since = None;
+        state.failure = failure;
+        self.metrics.queue_bytes.set(state.queue_bytes().try_into().unwrap_or(i64::MAX));
+    }
+}
+
+enum Work {
+    Commit,
+    Check,
+    Close,
+}
+
+fn commit_loop<D: Directory>(
+    shared: &Shared,
+    mut committer: Committer<D>,
+    finished: &mpsc::UnboundedSender<Arc<Ticket>>,
+) {
+    /// Capacity that an empty group keeps for the next: above what a busy second needs, far below a burst's peak.
+    const KEEP_BYTES: usize = 256 << 10;
+    let mut group = Group::default();
+    loop {
+        match shared.take(&mut group) {
+            Work::Commit => {
+                let outcome = committer.commit(&mut group);
+                shared.done(
+                    outcome
+                        .parts
+                        .iter()
+                        .rev()
+                        .find_map(|part| part.result.as_ref().err().map(|r| Arc::clone(&r.cause))),
+                );
+                let ticket = Arc::clone(&group.ticket);
+                ticket.outcome.set(outcome).expect("a group is committed once");
+                // Nobody listens once the process is about to end; the outcome is in the ticket all the same.
+                drop(finished.send(ticket));
+                committer.mend();
+                group.recycle(KEEP_BYTES);
+            }
+            Work::Check => committer.check(),
+            Work::Close => return committer.close(),
+        }
+    }
+}
+
+fn until_midnight(now: Timestamp) -> Duration {
+    let millis = DAY_MS - now.millis() % DAY_MS;
+    Duration::from_millis(millis.try_into().expect("a day has its remainder before it"))
+}

@@ -1,0 +1,172 @@
+//! One segment file that this process created: what is durable in it, and how it is looked at, cut and copied.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::durable::{Directory, FileId, SegmentFile};
+use crate::record::{SegmentName, Timestamp};
+
+/// A segment that is open for appending.
+#[derive(Debug)]
+pub(super) struct Segment<F> {
+    pub(super) file: F,
+    pub(super) id: FileId,
+    pub(super) name: SegmentName,
+    /// The name as text, shared with every answer.
+    pub(super) text: Arc<str>,
+    /// The durable length. Bytes beyond it are not acknowledged.
+    pub(super) bytes: u64,
+    /// The lines in those bytes.
+    pub(super) lines: u64,
+    /// The instant in the name, then that of the last line.
+    pub(super) last_ts: Timestamp,
+}
+
+/// What somebody else did to a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tampering {
+    /// It has no name any more.
+    Deleted,
+    /// It has another name only.
+    Renamed,
+    /// Another file has its name. `deleted`: and it has none at all.
+    Replaced { deleted: bool },
+    /// It is shorter than what was written.
+    Cut,
+    /// It is longer than what was written.
+    Appended,
+}
+
+impl Tampering {
+    /// The word for logs and metrics.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
+            Self::Replaced { .. } => "replaced",
+            Self::Cut => "cut",
+            Self::Appended => "appended",
+        }
+    }
+
+    /// The content lives on only while the file is open.
+    pub(super) fn is_deleted(self) -> bool {
+        matches!(self, Self::Deleted | Self::Replaced { deleted: true })
+    }
+}
+
+impl<F: SegmentFile> Segment<F> {
+    /// Creates the file; neither it nor its name is durable yet.
+    pub(super) fn create<D: Directory<File = F>>(directory: &D, name: SegmentName, at: Timestamp) -> io::Result<Self> {
+        let file = directory.create(&name.to_string())?;
+        Self::adopt(directory, file, name, at)
+    }
+
+    /// Takes a file that was just created for a segment; if it can't be told which file that is, it is removed again.
+    pub(super) fn adopt<D: Directory<File = F>>(
+        directory: &D,
+        file: F,
+        name: SegmentName,
+        at: Timestamp,
+    ) -> io::Result<Self> {
+        let text = name.to_string();
+        match file.stat() {
+            Ok(stat) => Ok(Self { file, id: stat.id, name, text: text.into(), bytes: 0, lines: 0, last_ts: at }),
+            Err(error) => directory.remove(&text).and(Err(error)),
+        }
+    }
+
+    /// Looks whether the path still names this file and whether it has `expected` bytes.
+    ///
+    /// # Errors
+    /// It can't be told, or the directory itself is gone or replaced: then the segment is not to blame.
+    pub(super) fn look<D: Directory<File = F>>(
+        &self,
+        directory: &mut D,
+        expected: u64,
+    ) -> io::Result<Option<Tampering>> {
+        let found = directory.stat(&self.text)?;
+        if let Some(stat) = found.filter(|stat| stat.id == self.id) {
+            return Ok(match stat.len.cmp(&expected) {
+                std::cmp::Ordering::Less => Some(Tampering::Cut),
+                std::cmp::Ordering::Equal => None,
+                std::cmp::Ordering::Greater => Some(Tampering::Appended),
+            });
+        }
+        directory.ensure()?;
+        let deleted = self.file.stat()?.links == 0;
+        Ok(Some(match (found.is_some(), deleted) {
+            (true, deleted) => Tampering::Replaced { deleted },
+            (false, true) => Tampering::Deleted,
+            (false, false) => Tampering::Renamed,
+        }))
+    }
+
+    /// Whether nothing in it was ever acknowledged.
+    pub(super) fn is_new(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Takes back what lies beyond the durable length, durably; a new segment is removed.
+    ///
+    /// # Errors
+    /// What was written may still be there.
+    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D) -> io::Result<()> {
+        if !self.is_new() {
+            return self.file.cut(self.bytes);
+        }
+        remove_if_same(directory, &self.text, self.id).or_else(|removal| self.file.cut(0).map_err(|_| removal))
+    }
+
+    /// Copies the durable lines to a new file under the same name, or, if that is taken, to a segment of an earlier
+    /// time, since none may be named later than its first line. Returns the name.
+    pub(super) fn copy_back<D: Directory<File = F>>(&self, directory: &D) -> io::Result<SegmentName> {
+        let (mut copy, name) = create_no_later(directory, &self.name)?;
+        let copied = self.copy_to(&mut copy).and_then(|()| directory.sync());
+        if let Err(error) = copied {
+            // A part of a copy is worse than none; if it can't be removed either, the next try takes another name.
+            return directory.remove(&name.to_string()).and(Err(error));
+        }
+        Ok(name)
+    }
+
+    fn copy_to(&self, copy: &mut F) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut offset = 0;
+        while offset < self.bytes {
+            let want = usize::try_from(self.bytes - offset).unwrap_or(usize::MAX).min(buffer.len());
+            let read = self.file.read_at(&mut buffer[..want], offset)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            copy.write_all(&buffer[..read])?;
+            offset += u64::try_from(read).expect("a buffer's length fits");
+        }
+        copy.sync_data()
+    }
+}
+
+/// Creates a file under `name` or, where that is taken, under the name of the latest free instant before.
+pub(super) fn create_no_later<D: Directory>(directory: &D, name: &SegmentName) -> io::Result<(D::File, SegmentName)> {
+    for back in 0..NAMES_TRIED_MAX {
+        let name = SegmentName::new(name.rank(), name.youngest().plus_millis(-back));
+        match directory.create(&name.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created.map(|file| (file, name)),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Names tried before giving up: at one a millisecond, as many as a second has.
+pub(super) const NAMES_TRIED_MAX: i64 = 1000;
+
+/// Removes a name durably if it still names the file `id`; that it names nothing is as good.
+pub(super) fn remove_if_same<D: Directory>(directory: &D, name: &str, id: FileId) -> io::Result<()> {
+    match directory.stat(name)? {
+        Some(stat) if stat.id == id => directory.remove(name)?,
+        Some(_) => return Err(io::Error::other("the name belongs to another file")),
+        None => return Err(io::ErrorKind::NotFound.into()),
+    }
+    directory.sync()
+}
