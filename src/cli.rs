@@ -30,6 +30,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
 enum Command {
     /// Receive events and append them (the sidecar container)
     Serve(ServeFlags),

@@ -13,6 +13,7 @@ use crate::config::SettingError;
 
 /// The flags of `append`.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
 pub struct AppendFlags {
     /// The event's name, 1 to 256 bytes
     pub event: String,

@@ -20,6 +20,7 @@ use super::post;
 
 /// The flags of `run`.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
 pub struct RunFlags {
     /// The events are named NAME_START and NAME_EXIT
     #[arg(long, value_name = "NAME", default_value = "PROCESS")]
@@ -103,9 +104,9 @@ async fn wait(child: &mut Child, signals: &mut mpsc::UnboundedReceiver<SignalKin
             Some(kind) = signals.recv() => {
                 let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
                 let signal = Signal::from_named_raw(kind.as_raw_value());
-                // It fails only if the child has ended, which the next turn finds out.
-                if pid.zip(signal).is_some_and(|(pid, signal)| kill_process(pid, signal).is_err()) {
-                    continue;
+                if let Some((pid, signal)) = pid.zip(signal) {
+                    // It fails only if the child has ended, which the next turn finds out.
+                    drop(kill_process(pid, signal).map_err(std::io::Error::from));
                 }
             }
         }

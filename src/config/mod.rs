@@ -53,6 +53,7 @@ pub fn process_environment(name: &str) -> Option<OsString> {
 
 /// The flags of `serve`, as they were given.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
 pub struct ServeFlags {
     /// Address to listen on; may be repeated [env: AUDIT_LOG_LISTEN, comma-separated] [default: 127.0.0.1:48291 and [::1]:48291]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -97,6 +98,7 @@ pub struct ServeFlags {
 
 /// The flags that say where the retention period stands and how short it may be.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
 pub struct RetentionFlags {
     /// Configuration file with the retention period [env: AUDIT_LOG_CONFIG] [default: /etc/cloud/config.yaml]
     #[arg(long, value_name = "FILE")]
@@ -108,6 +110,7 @@ pub struct RetentionFlags {
 
 /// The flags of the log.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
 pub struct LogFlags {
     /// Format of the log on stderr: text or json [env: AUDIT_LOG_FORMAT] [default: text on a terminal, else json]
     #[arg(long, value_name = "FORMAT")]
@@ -198,21 +201,21 @@ impl ServeFlags {
                 reason: format!("{} is not a loopback address; give --allow-non-loopback if it must be", open.address),
             });
         }
-        let job_id = required(&self.job_id, "--job-id", env, "UCLOUD_JOB_ID")?;
-        let workspace_id = required(&self.workspace_id, "--workspace-id", env, "UCLOUD_WORKSPACE_ID")?;
+        let job_id = required(self.job_id.as_ref(), "--job-id", env, "UCLOUD_JOB_ID")?;
+        let workspace_id = required(self.workspace_id.as_ref(), "--workspace-id", env, "UCLOUD_WORKSPACE_ID")?;
         for id in [&job_id, &workspace_id] {
             Identity::check_id(&id.value).map_err(|error| id.error(error.to_string()))?;
         }
-        let rank = match given(&self.rank, "--rank", env, "UCLOUD_RANK")? {
+        let rank = match given(self.rank.as_ref(), "--rank", env, "UCLOUD_RANK")? {
             Some(given) if !given.value.is_empty() => number(&given, 0, u32::MAX)?,
             _ => 0,
         };
         let identity =
             Identity::new(&job_id.value, &workspace_id.value, rank).map_err(|error| job_id.error(error.to_string()))?;
-        let metrics_listen = given(&self.metrics_listen, "--metrics-listen", env, "AUDIT_LOG_METRICS_LISTEN")?
+        let metrics_listen = given(self.metrics_listen.as_ref(), "--metrics-listen", env, "AUDIT_LOG_METRICS_LISTEN")?
             .map(|given| address(&given, &given.value))
             .transpose()?;
-        let file_mode = match given(&self.file_mode, "--file-mode", env, "AUDIT_LOG_FILE_MODE")? {
+        let file_mode = match given(self.file_mode.as_ref(), "--file-mode", env, "AUDIT_LOG_FILE_MODE")? {
             None => 0o640,
             Some(given) => u32::from_str_radix(&given.value, 8)
                 .ok()
@@ -224,13 +227,19 @@ impl ServeFlags {
             listen,
             hosts: if self.allow_non_loopback { Hosts::AnyAddress } else { Hosts::Loopback },
             metrics_listen,
-            dir: path(&self.dir, "--dir", env, "AUDIT_LOG_DIR", "/audit")?,
+            dir: path(self.dir.as_ref(), "--dir", env, "AUDIT_LOG_DIR", "/audit")?,
             create_dir: self.create_dir,
             retention: self.retention.settings(env)?,
             identity,
             file_mode,
-            drain_quiet: duration(&self.drain_quiet, "--drain-quiet", env, "AUDIT_LOG_DRAIN_QUIET", quiet)?,
-            drain_max: duration(&self.drain_max, "--drain-max", env, "AUDIT_LOG_DRAIN_MAX", Duration::from_secs(20))?,
+            drain_quiet: duration(self.drain_quiet.as_ref(), "--drain-quiet", env, "AUDIT_LOG_DRAIN_QUIET", quiet)?,
+            drain_max: duration(
+                self.drain_max.as_ref(),
+                "--drain-max",
+                env,
+                "AUDIT_LOG_DRAIN_MAX",
+                Duration::from_secs(20),
+            )?,
         })
     }
 }
@@ -241,11 +250,12 @@ impl RetentionFlags {
     /// # Errors
     /// The floor is no number of days.
     pub fn settings(&self, env: Environment<'_>) -> Result<RetentionSettings, SettingError> {
-        let floor_days = match given(&self.retention_floor, "--retention-floor", env, "AUDIT_LOG_RETENTION_FLOOR")? {
-            None => 1,
-            Some(given) => number(&given, 1, file::RETENTION_DAYS_MAX)?,
-        };
-        let config = path(&self.config, "--config", env, "AUDIT_LOG_CONFIG", "/etc/cloud/config.yaml")?;
+        let floor_days =
+            match given(self.retention_floor.as_ref(), "--retention-floor", env, "AUDIT_LOG_RETENTION_FLOOR")? {
+                None => 1,
+                Some(given) => number(&given, 1, file::RETENTION_DAYS_MAX)?,
+            };
+        let config = path(self.config.as_ref(), "--config", env, "AUDIT_LOG_CONFIG", "/etc/cloud/config.yaml")?;
         Ok(RetentionSettings { config, floor_days })
     }
 }
@@ -256,7 +266,7 @@ impl LogFlags {
     /// # Errors
     /// An unknown format, or levels that can't be parsed.
     pub fn settings(&self, env: Environment<'_>) -> Result<LogSettings, SettingError> {
-        let json = match given(&self.log_format, "--log-format", env, "AUDIT_LOG_FORMAT")? {
+        let json = match given(self.log_format.as_ref(), "--log-format", env, "AUDIT_LOG_FORMAT")? {
             None => None,
             Some(given) => match given.value.as_str() {
                 "json" => Some(true),
@@ -331,7 +341,7 @@ fn variable(env: Environment<'_>, name: &str) -> Result<Option<Given>, SettingEr
 }
 
 fn given(
-    flag: &Option<String>,
+    flag: Option<&String>,
     flag_name: &str,
     env: Environment<'_>,
     variable_name: &str,
@@ -343,7 +353,7 @@ fn given(
 }
 
 fn required(
-    flag: &Option<String>,
+    flag: Option<&String>,
     flag_name: &str,
     env: Environment<'_>,
     variable_name: &str,
@@ -355,7 +365,7 @@ fn required(
 }
 
 fn path(
-    flag: &Option<String>,
+    flag: Option<&String>,
     flag_name: &str,
     env: Environment<'_>,
     variable_name: &str,
@@ -375,7 +385,7 @@ fn number(given: &Given, min: u32, max: u32) -> Result<u32, SettingError> {
 }
 
 fn duration(
-    flag: &Option<String>,
+    flag: Option<&String>,
     flag_name: &str,
     env: Environment<'_>,
     variable_name: &str,
@@ -469,7 +479,8 @@ mod tests {
 
     #[test]
     fn a_bad_setting_names_its_flag_or_variable() {
-        let mut cases: Vec<(ServeFlags, &[(&str, &str)], &str)> = vec![
+        type Case = (ServeFlags, &'static [(&'static str, &'static str)], &'static str);
+        let mut cases: Vec<Case> = vec![
             (ServeFlags::default(), &[], "--job-id: is required; give it, or set UCLOUD_JOB_ID"),
             (ServeFlags { workspace_id: None, ..ids() }, &[], "--workspace-id: is required"),
             (ServeFlags { job_id: Some(String::new()), ..ids() }, &[], "--job-id: is empty"),

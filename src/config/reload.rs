@@ -86,9 +86,10 @@ impl Reload {
         self.metrics.config_valid.set(parsed.is_ok().into());
         match parsed {
             Ok(settings) => {
-                match settings.retention_days {
-                    Some(days) => info!(retention_days = days, "configuration read"),
-                    None => warn!("configuration read: no retention period is set, nothing is ever removed"),
+                if let Some(days) = settings.retention_days {
+                    info!(retention_days = days, "configuration read");
+                } else {
+                    warn!("configuration read: no retention period is set, nothing is ever removed");
                 }
                 self.metrics.retention_days.set(settings.retention_days.unwrap_or(0).into());
                 self.publish.send_replace(Some(settings));
@@ -107,8 +108,8 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::record::Timestamp;
 
-    fn days(days: u32) -> Content {
-        Ok(format!("provider: {{auditLog: {{retentionPeriodInDays: {days}}}}}").into_bytes())
+    fn days(days: u32) -> Vec<u8> {
+        format!("provider: {{auditLog: {{retentionPeriodInDays: {days}}}}}").into_bytes()
     }
 
     #[test]
@@ -117,21 +118,21 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
         let (mut reload, published) = Reload::new(settings, clock, Arc::new(Metrics::new("i")));
         let in_force = || published.borrow().map(|settings| settings.retention_days);
-        let steps: [(Content, bool, Option<Option<u32>>); 11] = [
-            (Ok(b"provider: [".to_vec()), true, None),
+        let steps: [(Vec<u8>, bool, Option<Option<u32>>); 11] = [
+            (b"provider: [".to_vec(), true, None),
             (days(180), true, Some(Some(180))),
             (days(18), false, Some(Some(180))),
             (days(180), false, Some(Some(180))),
             (days(18), false, Some(Some(180))),
             (days(18), false, Some(Some(18))),
             (days(0), true, Some(Some(18))),
-            (Ok(b"a: 1".to_vec()), true, Some(None)),
+            (b"a: 1".to_vec(), true, Some(None)),
             (days(7), true, Some(Some(7))),
-            (Ok(Vec::new()), false, Some(Some(7))),
+            (Vec::new(), false, Some(Some(7))),
             (days(7), false, Some(Some(7))),
         ];
         for (number, (content, settled, expected)) in steps.into_iter().enumerate() {
-            reload.consider(content, settled);
+            reload.consider(Ok(content), settled);
             assert_eq!(in_force(), expected, "step {number}");
         }
     }

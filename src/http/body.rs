@@ -26,7 +26,7 @@ pub struct Budget {
 
 /// A part of the budget; given back when dropped.
 #[derive(Debug)]
-pub struct Reserved {
+pub(super) struct Reserved {
     budget: Budget,
     bytes: usize,
 }
@@ -67,7 +67,7 @@ impl Drop for Reserved {
 ///
 /// # Errors
 /// 413, 408, 503 `overloaded`, or 400 if the body's framing is broken.
-pub async fn read(body: &mut Body, bytes_max: usize, budget: &Budget) -> Result<(Bytes, Reserved), Problem> {
+pub(super) async fn read(body: &mut Body, bytes_max: usize, budget: &Budget) -> Result<(Bytes, Reserved), Problem> {
     let reading = async {
         let mut reserved = budget.reserve();
         let first = next(body).await?.unwrap_or_default();
@@ -104,7 +104,7 @@ pub async fn read(body: &mut Body, bytes_max: usize, budget: &Budget) -> Result<
 }
 
 /// Reads and throws away what is left of a refused request; returns whether that was all of it.
-pub async fn discard(body: &mut Body) -> bool {
+pub(super) async fn discard(body: &mut Body) -> bool {
     if body.is_end_stream() {
         return true;
     }
@@ -123,7 +123,7 @@ pub async fn discard(body: &mut Body) -> bool {
 }
 
 /// The refusal of a body of more than `bytes_max` bytes.
-pub fn check_length(length: usize, bytes_max: usize) -> Result<(), Problem> {
+pub(super) fn check_length(length: usize, bytes_max: usize) -> Result<(), Problem> {
     if length > bytes_max {
         return Err(Problem::new(Code::TooLarge, format!("the body is longer than {bytes_max} bytes")));
     }

@@ -24,7 +24,7 @@ pub enum Hosts {
 ///
 /// # Errors
 /// 400 `ambiguous_request`, 421 `wrong_host`, 403 `forbidden_origin`, in this order.
-pub fn check(parts: &Parts, hosts: Hosts) -> Result<(), Problem> {
+pub(super) fn check(parts: &Parts, hosts: Hosts) -> Result<(), Problem> {
     let mut named = parts.headers.get_all(HOST).iter();
     let host = match (named.next(), named.next()) {
         (Some(host), None) => host,

@@ -77,6 +77,12 @@ impl Routes {
         Self { router: probe_routes(readiness, metrics), hosts: Hosts::Any, metrics: Arc::clone(metrics) }
     }
 
+    /// Counts a refusal.
+    pub(crate) fn count(&self, problem: Problem) -> Problem {
+        self.metrics.refused_requests_total.with_label_values(&[problem.code.name()]).inc();
+        problem
+    }
+
     /// Answers one request.
     pub(crate) async fn answer(&mut self, request: Request) -> Response {
         let (mut parts, mut body) = request.into_parts();

@@ -124,13 +124,29 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
+    /// The whole answer as bytes, for where there is no request that hyper could answer. It closes the connection.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let status = self.code.facts().1;
+        let body = self.body();
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\naudit-written: no\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let (name, status, title) = self.code.facts();
+        let members = Members { title, status: status.as_u16(), detail: &self.detail, code: name, line: self.line };
+        serde_json::to_vec(&members).expect("strings and numbers can be written")
+    }
+
     /// The answer; `close` tells the client that the connection ends with it.
     #[must_use]
     pub fn response(&self, close: bool) -> Response {
-        let (name, status, title) = self.code.facts();
-        let members = Members { title, status: status.as_u16(), detail: &self.detail, code: name, line: self.line };
-        let body = serde_json::to_vec(&members).expect("strings and numbers can be written");
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Body::from(self.body()));
+        let status = self.code.facts().1;
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

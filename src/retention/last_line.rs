@@ -107,7 +107,7 @@ mod tests {
             ("{\"ts\":\"1970-01-01T00:00:01.500Z\"}\n".to_owned(), Some(1500)),
             ("{\"ts\":\"1970-01-01T01:00:01.500+01:00\"}\n{\"ts\":\"yesterday\"}\n".to_owned(), Some(1500)),
         ] {
-            assert_eq!(last(content.as_bytes()), expected, "{:.60}", content);
+            assert_eq!(last(content.as_bytes()), expected, "{content:.60}");
         }
     }
 

@@ -1,0 +1,9 @@
+//! The promises of the contract, kept by the real binary: real sockets, real files, real signals.
+
+#![expect(clippy::disallowed_methods, reason = "tests look at files from outside")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod accepted;
+mod limits;
+mod refused;
+mod support;
