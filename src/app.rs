@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::file::FileSettings;
 use crate::config::reload::Reload;
 use crate::config::{Listen, ServeSettings, SettingError};
-use crate::durable::{self, AuditDirectory};
+use crate::durable::{self, AuditDirectory, Directory};
 use crate::http::{Api, BODIES_BYTES_MAX, Budget, Drain, Limits, Readiness, Routes, Server};
 use crate::metrics::Metrics;
 use crate::retention::{self, Notice, Rule, Scope};
@@ -147,9 +147,9 @@ fn is_missing_address(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// A thread can't be started, or the file system does not finish the last commit in time.
-pub async fn run(
+pub async fn run<D: Directory>(
     settings: ServeSettings,
-    directory: AuditDirectory,
+    directory: D,
     listeners: Listeners,
     parts: Parts,
     mut signals: impl Signals,
@@ -198,8 +198,7 @@ pub async fn run(
         });
         tasks.spawn(async move { server.accept(listener).await });
     }
-    let (reload, retention_rx) =
-        Reload::new(settings.retention.clone(), Arc::clone(&parts.clock), Arc::clone(&metrics));
+    let (reload, retention_rx) = Reload::new(settings.retention.clone(), Arc::clone(&metrics));
     tasks.spawn(reload.run());
     tasks.spawn(keep_swept(settings.dir.clone(), Arc::clone(&parts.clock), Arc::clone(&metrics), retention_rx));
 
@@ -252,6 +251,12 @@ async fn keep_swept(
 ) {
     let (wall_begun, steady_begun) = (clock.now(), clock.steady());
     loop {
+        // A sweep of the whole volume removes folders that are empty and old: this one is in use.
+        let touched = dir.clone();
+        let touched = tokio::task::spawn_blocking(move || durable::touch_directory(&touched)).await;
+        if let Ok(Err(error)) = touched {
+            debug!(%error, "the audit directory's time can't be set");
+        }
         let days = settings.borrow_and_update().and_then(|settings| settings.retention_days);
         if let Some(days) = days {
             let now = clock.now();

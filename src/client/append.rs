@@ -104,6 +104,6 @@ fn read_input() -> std::io::Result<String> {
 }
 
 fn read_file(file: &str) -> std::io::Result<String> {
-    let (bytes, _) = crate::durable::read_file(file.as_ref(), 8 << 20)?;
+    let bytes = crate::durable::read_file(file.as_ref(), 8 << 20)?;
     String::from_utf8(bytes).map_err(std::io::Error::other)
 }

@@ -126,7 +126,7 @@ fn user() -> serde_json::Value {
 
 /// The user's name by `/etc/passwd`; images often have none for theirs.
 fn user_name(uid: u32) -> Option<String> {
-    let (bytes, _) = crate::durable::read_file(Path::new("/etc/passwd"), 1 << 20).ok()?;
+    let bytes = crate::durable::read_file(Path::new("/etc/passwd"), 1 << 20).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     text.lines().find_map(|line| {
         let mut fields = line.split(':');

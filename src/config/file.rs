@@ -15,8 +15,6 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
-use crate::record::Timestamp;
-
 /// Days that a retention period may have; 100 years.
 pub const RETENTION_DAYS_MAX: u32 = 36_500;
 /// Bytes of a configuration file. A platform's has a few thousand.
@@ -133,14 +131,14 @@ pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, 
 /// # Errors
 /// The file can't be read, is no regular file, is larger than [`FILE_BYTES_MAX`], or [`parse`] finds a fault.
 pub fn read(file: &Path, floor_days: u32) -> Result<FileSettings, FileError> {
-    parse(file, &bytes(file)?.0, floor_days)
+    parse(file, &bytes(file)?, floor_days)
 }
 
-/// A file's content and when it was last changed.
+/// A file's content.
 ///
 /// # Errors
 /// As those of [`read`] that concern the file as such.
-pub(super) fn bytes(file: &Path) -> Result<(Vec<u8>, Timestamp), FileError> {
+pub(super) fn bytes(file: &Path) -> Result<Vec<u8>, FileError> {
     crate::durable::read_file(file, FILE_BYTES_MAX).map_err(|error| FileError {
         file: file.to_owned(),
         place: None,

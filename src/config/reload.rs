@@ -3,8 +3,8 @@
 //! The file is read every second and its content compared. Notification by inotify loses the swap of `..data` by which
 //! Kubernetes updates a ConfigMap volume; a read of a few kilobytes a second costs nothing.
 //!
-//! A file that is being written may hold, for a moment, `retentionPeriodInDays: 18` on its way to `180`. So new content
-//! is taken only once two reads in a row have found the same, or if it has not been changed for a while.
+//! A file that is being written may hold, for a moment, `retentionPeriodInDays: 18` on its way to `180`. So content is
+//! taken only once two reads in a row have found the same, at start as well.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,10 @@ use tracing::{error, info, warn};
 
 use super::RetentionSettings;
 use super::file::{self, FileError, FileSettings};
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// How often the file is read.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// Content that is older than this is not just being written.
-const SETTLED_MS: i64 = 2000;
 
 /// What a read of the file gave.
 type Content = Result<Vec<u8>, FileError>;
@@ -28,7 +25,6 @@ type Content = Result<Vec<u8>, FileError>;
 /// Watches a configuration file.
 pub struct Reload {
     settings: RetentionSettings,
-    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     publish: watch::Sender<Option<FileSettings>>,
     /// What is in force, or was refused.
@@ -40,13 +36,9 @@ pub struct Reload {
 impl Reload {
     /// Makes a watcher. Settings are `None` until the file was good for the first time.
     #[must_use]
-    pub fn new(
-        settings: RetentionSettings,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> (Self, watch::Receiver<Option<FileSettings>>) {
+    pub fn new(settings: RetentionSettings, metrics: Arc<Metrics>) -> (Self, watch::Receiver<Option<FileSettings>>) {
         let (publish, settings_rx) = watch::channel(None);
-        (Self { settings, clock, metrics, publish, taken: None, seen: None }, settings_rx)
+        (Self { settings, metrics, publish, taken: None, seen: None }, settings_rx)
     }
 
     /// Watches for ever.
@@ -56,17 +48,15 @@ impl Reload {
             // A file system that hangs holds up this task, and nothing else.
             let read = tokio::task::spawn_blocking(move || file::bytes(&path)).await;
             if let Ok(read) = read {
-                let settled = match &read {
-                    Ok((_, modified)) => self.clock.now().millis().saturating_sub(modified.millis()) > SETTLED_MS,
-                    Err(_) => self.taken.is_none(),
-                };
-                self.consider(read.map(|(bytes, _)| bytes), settled);
+                self.consider(read);
             }
             tokio::time::sleep(READ_EVERY).await;
         }
     }
 
-    fn consider(&mut self, content: Content, settled: bool) {
+    fn consider(&mut self, content: Content) {
+        // At start, a file that is not there is told at once.
+        let settled = self.taken.is_none() && content.is_err();
         if self.taken.as_ref() == Some(&content) {
             self.seen = None;
         } else if settled || self.seen.as_ref() == Some(&content) {
@@ -105,8 +95,6 @@ impl Reload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::record::Timestamp;
 
     fn days(days: u32) -> Vec<u8> {
         format!("provider: {{auditLog: {{retentionPeriodInDays: {days}}}}}").into_bytes()
@@ -115,24 +103,31 @@ mod tests {
     #[test]
     fn content_is_taken_once_it_stands_still_and_a_bad_file_changes_nothing() {
         let settings = RetentionSettings { config: "c".into(), floor_days: 1 };
-        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
-        let (mut reload, published) = Reload::new(settings, clock, Arc::new(Metrics::new("i")));
+        let (mut reload, published) = Reload::new(settings, Arc::new(Metrics::new("i")));
         let in_force = || published.borrow().map(|settings| settings.retention_days);
-        let steps: [(Vec<u8>, bool, Option<Option<u32>>); 11] = [
-            (b"provider: [".to_vec(), true, None),
-            (days(180), true, Some(Some(180))),
-            (days(18), false, Some(Some(180))),
-            (days(180), false, Some(Some(180))),
-            (days(18), false, Some(Some(180))),
-            (days(18), false, Some(Some(18))),
-            (days(0), true, Some(Some(18))),
-            (b"a: 1".to_vec(), true, Some(None)),
-            (days(7), true, Some(Some(7))),
-            (Vec::new(), false, Some(Some(7))),
-            (days(7), false, Some(Some(7))),
+        let bad = || b"provider: [".to_vec();
+        let steps: [(Vec<u8>, Option<Option<u32>>); 18] = [
+            (bad(), None),
+            (bad(), None),
+            (days(180), None),
+            (days(180), Some(Some(180))),
+            (days(18), Some(Some(180))),
+            (days(180), Some(Some(180))),
+            (days(18), Some(Some(180))),
+            (days(18), Some(Some(18))),
+            (days(0), Some(Some(18))),
+            (days(0), Some(Some(18))),
+            (b"a: 1".to_vec(), Some(Some(18))),
+            (b"a: 1".to_vec(), Some(None)),
+            (days(7), Some(None)),
+            (days(7), Some(Some(7))),
+            (Vec::new(), Some(Some(7))),
+            (days(7), Some(Some(7))),
+            (Vec::new(), Some(Some(7))),
+            (days(7), Some(Some(7))),
         ];
-        for (number, (content, settled, expected)) in steps.into_iter().enumerate() {
-            reload.consider(Ok(content), settled);
+        for (number, (content, expected)) in steps.into_iter().enumerate() {
+            reload.consider(Ok(content));
             assert_eq!(in_force(), expected, "step {number}");
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use super::retry;
+use super::{FileId, retry};
 use crate::record::Timestamp;
 
 /// An open directory.
@@ -23,6 +23,8 @@ pub struct Folder {
 /// What lies under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
+    /// Which file it is.
+    pub id: FileId,
     /// What it is.
     pub kind: EntryKind,
     /// Its length.
@@ -93,14 +95,20 @@ impl Folder {
     /// Those of `fstatat`, other than that there is nothing.
     pub fn facts(&self, name: &OsStr) -> io::Result<Option<Facts>> {
         match retry(|| rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Ok(stat) => Ok(Some(Facts {
-                kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
-                bytes: stat.st_size.try_into().unwrap_or_default(),
-                modified: timestamp(stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or_default()),
-            })),
+            Ok(stat) => Ok(Some(facts_of(&stat))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens a directory to look for names in it only, which needs no more than the right to pass through it.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn open_to_look(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry(|| rustix::fs::open(path, flags, Mode::empty()))?;
+        Ok(Self { fd, path: path.to_owned() })
     }
 
     /// When an entry was last added to or removed from this directory.
@@ -112,13 +120,15 @@ impl Folder {
         Ok(timestamp(stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or_default()))
     }
 
-    /// Opens a file to read from it; a link is an error, and a FIFO keeps nobody waiting.
+    /// Opens a file to read from it, and says what it is; a link is an error, and a FIFO keeps nobody waiting.
     ///
     /// # Errors
     /// Those of `openat`.
-    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+    pub fn open_file(&self, name: &OsStr) -> io::Result<(File, Facts)> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(retry(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?.into())
+        let file = retry(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?;
+        let facts = facts_of(&rustix::fs::fstat(&file)?);
+        Ok((file.into(), facts))
     }
 
     /// Removes a file's name.
@@ -146,6 +156,15 @@ impl Folder {
     }
 }
 
+fn facts_of(stat: &rustix::fs::Stat) -> Facts {
+    Facts {
+        id: FileId { dev: stat.st_dev, ino: stat.st_ino },
+        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+        bytes: stat.st_size.try_into().unwrap_or_default(),
+        modified: timestamp(stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or_default()),
+    }
+}
+
 fn kind_of(kind: FileType) -> EntryKind {
     match kind {
         FileType::RegularFile => EntryKind::File,
@@ -155,6 +174,6 @@ fn kind_of(kind: FileType) -> EntryKind {
     }
 }
 
-pub(super) fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
+fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))
 }

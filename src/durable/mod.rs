@@ -16,13 +16,13 @@ mod folder;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 pub use self::folder::{EntryKind, Facts, Folder};
-use crate::record::Timestamp;
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,10 +182,18 @@ impl Directory for AuditDirectory {
 
     fn ensure(&mut self) -> io::Result<()> {
         let found = fs::metadata(&self.path)?;
+        // A bind mount still leads to a directory that was removed on its volume; nothing can be created in it.
+        if found.nlink() == 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         if file_id(&found) == self.id {
             return Ok(());
         }
-        let deleted = self.home.metadata()?.nlink() == 0;
+        let deleted = match self.home.metadata() {
+            Ok(home) => home.nlink() == 0,
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => true,
+            Err(error) => return Err(error),
+        };
         if !deleted || found.dev() != self.id.dev {
             return Err(io::Error::new(
                 io::ErrorKind::StaleNetworkFileHandle,
@@ -194,7 +202,8 @@ impl Directory for AuditDirectory {
         }
         self.home = open_directory(&self.path)?;
         self.id = file_id(&self.home.metadata()?);
-        Ok(())
+        // Its own entry is as new as it is.
+        sync_parent(&self.path)
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
@@ -237,7 +246,14 @@ impl SegmentFile for File {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        self.metadata().map(|metadata| stat_of(&metadata))
+        let mut stat = stat_of(&self.metadata()?);
+        // NFS and FUSE clients rename a file that is deleted while it is open, until it is closed.
+        let path = fs::read_link(format!("/proc/self/fd/{}", self.as_raw_fd())).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(b".nfs") || name.starts_with(b".fuse_hidden") {
+            stat.links = 0;
+        }
+        Ok(stat)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -265,25 +281,23 @@ fn retry<T>(call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     Ok(rustix::io::retry_on_intr(call)?)
 }
 
-/// Reads a whole regular file of at most `bytes_max` bytes, and when it was last changed; links are followed.
+/// Reads a whole regular file of at most `bytes_max` bytes; links are followed.
 ///
 /// # Errors
 /// Those of `open` and `read`; it is no regular file, or larger.
-pub fn read_file(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>, Timestamp)> {
+pub fn read_file(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     // A FIFO must not keep us waiting.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("open's flags fit an int");
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let modified = folder::timestamp(metadata.mtime(), metadata.mtime_nsec());
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > bytes_max) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    Ok((bytes, modified))
+    Ok(bytes)
 }
 
 /// A path without links, `.` and `..`.
@@ -294,12 +308,28 @@ pub fn real_path(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
 }
 
-/// Creates a directory and those above it, as far as they do not exist.
+/// Creates a directory and those above it, as far as they do not exist. Its own entry is durable then.
 ///
 /// # Errors
-/// Those of `mkdir`.
+/// Those of `mkdir` and `fsync`.
 pub fn create_directories(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)
+    fs::create_dir_all(path)?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match fs::canonicalize(path)?.parent() {
+        Some(parent) => open_directory(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Sets a directory's modification time to now, by which a sweep of the whole volume knows that it is in use.
+///
+/// # Errors
+/// Those of `open` and `utimensat`.
+pub fn touch_directory(path: &Path) -> io::Result<()> {
+    open_directory(path)?.set_modified(std::time::SystemTime::now())
 }
 
 /// Replaces the content of a file, if there is one and it may be written to.

@@ -198,7 +198,7 @@ impl From<AppendError> for Problem {
         match error {
             AppendError::Busy => Self::new(Code::Overloaded, "the queue of lines is full; try again"),
             AppendError::Closed => Self::new(Code::ShuttingDown, "no further events are taken"),
-            AppendError::LineTooLong(error) => Self::new(Code::TooLarge, error.to_string()),
+            AppendError::TooLong(error) => Self::new(Code::TooLarge, error.to_string()),
             AppendError::Stalled(written) => {
                 Self { written, ..Self::new(Code::StorageStalled, "the file system has not finished for 30 seconds") }
             }

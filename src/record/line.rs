@@ -5,12 +5,16 @@ use super::json::write_string;
 use super::timestamp::Timestamp;
 
 /// Bytes of a job's or workspace's id. Kubernetes names have at most 253; the bound is there because every line of a
-/// batch repeats both: 10,000 lines × 2 × 1,024 bytes are 20 MiB at worst.
-pub const ID_BYTES_MAX: usize = 1024;
+/// batch repeats both: 10,000 lines × 2 × 256 bytes are 5 MiB at worst.
+pub const ID_BYTES_MAX: usize = 256;
 
 /// Bytes of a line with its newline. A body of 1 MiB becomes a longer line only where its characters must be escaped
 /// (one byte of U+007F becomes six); what is longer than this, readers would report as damaged.
 pub const LINE_BYTES_MAX: usize = 2 << 20;
+
+/// Bytes of the lines of one request. A batch of 8 MiB with 10,000 events and the longest ids stays below 15 MiB; only
+/// characters that must be escaped can take it further.
+pub const REQUEST_LINES_BYTES_MAX: usize = 16 << 20;
 
 /// Who the sidecar speaks for: the same in every line it writes.
 #[derive(Debug, Clone)]
@@ -34,10 +38,19 @@ pub enum IdentityError {
     TooLong,
 }
 
-/// The event is within the limits of a body, but its line is not within [`LINE_BYTES_MAX`].
+/// The body is within its limits, but escaped for the log it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("escaped for the log, the event takes more than {LINE_BYTES_MAX} bytes")]
-pub struct LineTooLong;
+#[error("escaped for the log, {what} takes more than {bytes_max} bytes")]
+pub struct TooLong {
+    what: &'static str,
+    bytes_max: usize,
+}
+
+impl TooLong {
+    const LINE: Self = Self { what: "an event", bytes_max: LINE_BYTES_MAX };
+    /// The lines of one request take more than [`REQUEST_LINES_BYTES_MAX`].
+    pub(crate) const REQUEST: Self = Self { what: "the batch", bytes_max: REQUEST_LINES_BYTES_MAX };
+}
 
 impl Identity {
     /// Checks an id as [`Identity::new`] does.
@@ -81,15 +94,15 @@ impl Identity {
     /// puts the time in with [`stamp`], so that the order in the file is the order in time.
     ///
     /// # Errors
-    /// [`LineTooLong`]; `out` is then as it was.
-    pub fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), LineTooLong> {
+    /// [`TooLong`]; `out` is then as it was.
+    pub fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
         let start = out.len();
         out.extend_from_slice(&self.head);
         event.write(out);
         out.extend_from_slice(b"}\n");
         if out.len() - start > LINE_BYTES_MAX {
             out.truncate(start);
-            return Err(LineTooLong);
+            return Err(TooLong::LINE);
         }
         Ok(())
     }

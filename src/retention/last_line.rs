@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use crate::record::{LINE_BYTES_MAX, Timestamp};
 
@@ -13,17 +14,42 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// How far back a readable line is looked for: twice what a segment of ours can hold.
 const LOOK_BACK_BYTES: u64 = 256 << 20;
 
-/// The time of a line: RFC 3339, or integer milliseconds as UCloud's own server writes it.
+/// The one member of a line that counts here.
 #[derive(Deserialize)]
 struct Line {
     ts: Ts,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Ts {
-    Text(String),
-    Millis(i64),
+/// The time of a line: RFC 3339, or integer milliseconds as UCloud's own server writes it.
+struct Ts(Option<Timestamp>);
+
+impl<'de> Deserialize<'de> for Ts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TsVisitor)
+    }
+}
+
+/// Takes a string or a number and refuses everything else, so that nothing is kept of a hostile line.
+struct TsVisitor;
+
+impl Visitor<'_> for TsVisitor {
+    type Value = Ts;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a time")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Ts, E> {
+        Ok(Ts(Timestamp::parse_rfc3339(text)))
+    }
+
+    fn visit_i64<E: de::Error>(self, millis: i64) -> Result<Ts, E> {
+        Ok(Ts(Some(Timestamp::from_millis(millis))))
+    }
+
+    fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Ts, E> {
+        Ok(Ts(Some(Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))))
+    }
 }
 
 /// Finds the last line that is a JSON object with a time; `None` if the whole file has none.
@@ -67,10 +93,7 @@ fn read_ts(head: &[u8], tail: &[u8]) -> Option<Timestamp> {
     let line: Line =
         if tail.is_empty() { serde_json::from_slice(head) } else { serde_json::from_slice(&[head, tail].concat()) }
             .ok()?;
-    match line.ts {
-        Ts::Text(text) => Timestamp::parse_rfc3339(&text),
-        Ts::Millis(millis) => Some(Timestamp::from_millis(millis)),
-    }
+    line.ts.0
 }
 
 #[cfg(test)]

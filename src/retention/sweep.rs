@@ -85,7 +85,8 @@ struct Sweep<'a> {
 }
 
 /// Removes old segments from a directory. It never follows a link, touches nothing but regular files with a segment's
-/// name and, in a [`Scope::Tree`], empty folders, and goes on where something fails.
+/// name and, in a [`Scope::Tree`], empty job folders: those directly in `directory`, or in one named `audit`. It goes on
+/// where something fails.
 ///
 /// Memory does not grow with the number of files or folders.
 ///
@@ -100,25 +101,49 @@ pub fn sweep(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> io::Result<Summary> {
     let folder = Folder::open(directory)?;
+    let real = crate::durable::real_path(directory)?;
+    let above = real.ancestors().skip(1).map(Folder::open_to_look).collect::<io::Result<Vec<_>>>()?;
     let mut sweep = Sweep { scope, rule, now, dry_run, summary: Summary::default(), notice };
-    if let Some(held) = hold_above(directory)? {
-        sweep.summary.holds += 1;
-        (sweep.notice)(Notice::Hold { path: &held });
-        return Ok(sweep.summary);
+    for above in &above {
+        if has_hold(above)? {
+            sweep.summary.holds += 1;
+            (sweep.notice)(Notice::Hold { path: above.path() });
+            return Ok(sweep.summary);
+        }
     }
-    sweep.folder(&folder, 0);
+    sweep.folder(&Place { folder: &folder, depth: 0, parent: Err(&above) });
     Ok(sweep.summary)
 }
 
-/// The folder above `directory`, if any, that a hold is in.
-fn hold_above(directory: &Path) -> io::Result<Option<PathBuf>> {
-    let real = crate::durable::real_path(directory)?;
-    for above in real.ancestors().skip(1) {
-        if has_hold(&Folder::open(above)?)? {
-            return Ok(Some(above.to_owned()));
+/// An open folder and how the sweep came to it.
+struct Place<'a> {
+    folder: &'a Folder,
+    depth: usize,
+    /// The folder that it was found in; for the directory itself, all that lie above it.
+    parent: Result<&'a Place<'a>, &'a [Folder]>,
+}
+
+impl Place<'_> {
+    /// Whether a hold is in this folder or anywhere above it, by now.
+    fn is_held(&self) -> io::Result<bool> {
+        let mut place = self;
+        loop {
+            if has_hold(place.folder)? {
+                return Ok(true);
+            }
+            match place.parent {
+                Ok(parent) => place = parent,
+                Err(above) => {
+                    for folder in above {
+                        if has_hold(folder)? {
+                            return Ok(true);
+                        }
+                    }
+                    return Ok(false);
+                }
+            }
         }
     }
-    Ok(None)
 }
 
 fn has_hold(folder: &Folder) -> io::Result<bool> {
@@ -132,21 +157,19 @@ impl Sweep<'_> {
     }
 
     /// Sweeps an open folder; returns whether it was seen to be empty.
-    fn folder(&mut self, folder: &Folder, depth: usize) -> bool {
+    fn folder(&mut self, place: &Place<'_>) -> bool {
         self.summary.folders += 1;
-        match has_hold(folder) {
-            Ok(false) => {}
+        let folder = place.folder;
+        let entries = match has_hold(folder) {
+            Ok(false) => folder.entries(),
             Ok(true) => {
                 self.summary.holds += 1;
                 (self.notice)(Notice::Hold { path: folder.path() });
                 return false;
             }
-            Err(error) => {
-                self.kept(folder.path().to_owned(), error);
-                return false;
-            }
-        }
-        let entries = match folder.entries() {
+            Err(error) => Err(error),
+        };
+        let entries = match entries {
             Ok(entries) => entries,
             Err(error) => {
                 self.kept(folder.path().to_owned(), error);
@@ -158,7 +181,7 @@ impl Sweep<'_> {
         for entry in entries {
             is_empty = false;
             match entry {
-                Ok((name, kind)) => self.entry(folder, name, kind, depth),
+                Ok((name, kind)) => self.entry(place, name, kind),
                 Err(error) => {
                     self.kept(folder.path().to_owned(), error);
                     break;
@@ -174,59 +197,71 @@ impl Sweep<'_> {
         is_empty
     }
 
-    fn entry(&mut self, folder: &Folder, name: OsString, kind: EntryKind, depth: usize) {
+    fn entry(&mut self, place: &Place<'_>, name: OsString, kind: EntryKind) {
         let segment = name.to_str().and_then(|name| name.parse::<SegmentName>().ok());
         let done = match (kind, segment) {
-            (EntryKind::File | EntryKind::Unknown, Some(segment)) => self.segment(folder, &name, &segment),
-            (EntryKind::Folder | EntryKind::Unknown, _) if self.scope == Scope::Tree => {
-                self.child(folder, &name, kind, depth)
-            }
+            (EntryKind::File | EntryKind::Unknown, Some(segment)) => self.segment(place, &name, &segment),
+            (EntryKind::Folder | EntryKind::Unknown, _) if self.scope == Scope::Tree => self.child(place, &name, kind),
             _ => Ok(()),
         };
         if let Err(error) = done {
             // Another sweep, or the job's own end, was faster.
             if error.kind() != io::ErrorKind::NotFound {
-                self.kept(folder.path().join(name), error);
+                self.kept(place.folder.path().join(name), error);
             }
         }
     }
 
-    fn segment(&mut self, folder: &Folder, name: &OsStr, segment: &SegmentName) -> io::Result<()> {
-        let Some(Facts { kind: EntryKind::File, bytes, modified }) = folder.facts(name)? else { return Ok(()) };
+    fn segment(&mut self, place: &Place<'_>, name: &OsStr, segment: &SegmentName) -> io::Result<()> {
+        let folder = place.folder;
+        let Some(mut facts) = folder.facts(name)?.filter(|facts| facts.kind == EntryKind::File) else {
+            return Ok(());
+        };
         self.summary.segments += 1;
-        let verdict = match self.rule.judge(segment, modified, self.now) {
+        let verdict = match self.rule.judge(segment, facts.modified, self.now) {
             Verdict::AskLastLine => {
-                let last_line = last_line::last_ts(&folder.open_file(name)?)?;
-                self.rule.judge_asked(segment, modified, last_line, self.now)
+                let (file, opened) = folder.open_file(name)?;
+                facts = opened;
+                if facts.kind != EntryKind::File {
+                    return Ok(());
+                }
+                self.rule.judge_asked(segment, facts.modified, last_line::last_ts(&file)?, self.now)
             }
             verdict => verdict,
         };
         let Verdict::Remove { newest } = verdict else { return Ok(()) };
-        // A hold may have been put here since this folder was opened.
-        if has_hold(folder)? {
+        // Meanwhile somebody may have put a hold here, touched the file to keep it, or given its name to another.
+        if place.is_held()? || folder.facts(name)? != Some(facts) {
             return Ok(());
         }
         if !self.dry_run {
             folder.remove_file(name)?;
         }
         self.summary.removed += 1;
-        self.summary.removed_bytes += bytes;
-        (self.notice)(Notice::Removed { path: folder.path().join(name), bytes, newest, rule: self.rule });
+        self.summary.removed_bytes += facts.bytes;
+        let path = folder.path().join(name);
+        (self.notice)(Notice::Removed { path, bytes: facts.bytes, newest, rule: self.rule });
         Ok(())
     }
 
-    fn child(&mut self, folder: &Folder, name: &OsStr, kind: EntryKind, depth: usize) -> io::Result<()> {
-        if kind == EntryKind::Unknown && folder.facts(name)?.is_none_or(|facts| facts.kind != EntryKind::Folder) {
+    fn child(&mut self, place: &Place<'_>, name: &OsStr, kind: EntryKind) -> io::Result<()> {
+        let folder = place.folder;
+        let is_folder = |facts: Facts| facts.kind == EntryKind::Folder;
+        // `lost+found` is the file system's own, and often root's alone.
+        if name == "lost+found" || (kind == EntryKind::Unknown && !folder.facts(name)?.is_some_and(is_folder)) {
             return Ok(());
         }
-        if depth == DEPTH_MAX {
+        if place.depth == DEPTH_MAX {
             return Err(io::Error::other(format!("more than {DEPTH_MAX} folders deep; name it to sweep it")));
         }
         let child = folder.open_child(name)?;
-        let is_empty = self.folder(&child, depth + 1);
-        // Not a job's: the file system's own, and hidden ones such as `.snapshot`.
-        let is_jobs = name != "lost+found" && !name.as_encoded_bytes().starts_with(b".");
-        if is_empty && is_jobs && self.rule.is_old(child.modified()?, self.now) && !has_hold(folder)? {
+        let is_empty = self.folder(&Place { folder: &child, depth: place.depth + 1, parent: Ok(place) });
+        if is_empty
+            && is_for_jobs(place)
+            && !name.as_encoded_bytes().starts_with(b".")
+            && self.rule.is_old(child.modified()?, self.now)
+            && !place.is_held()?
+        {
             if !self.dry_run {
                 match folder.remove_folder(name) {
                     // A mount point, or somebody has just put something in.
@@ -243,4 +278,9 @@ impl Sweep<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the folders in this one are those of jobs, and not just anybody's.
+fn is_for_jobs(place: &Place<'_>) -> bool {
+    place.depth == 0 || place.folder.path().file_name().is_some_and(|name| name == "audit")
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::queue::{Committed, Group, Lines, Outcome, Part};
-use super::segment::{NAMES_TRIED_MAX, Segment, Tampering, create_no_later, remove_if_same};
+use super::segment::{Leftover, NAMES_TRIED_MAX, Segment, Tampering, create_no_later, remove_if_same};
 use super::{Refusal, Written};
 use crate::clock::Clock;
-use crate::durable::{Directory, FileId, SegmentFile};
+use crate::durable::{Directory, SegmentFile};
 use crate::metrics::Metrics;
 use crate::record::{DAY_MS, SegmentName, Timestamp};
 
@@ -24,20 +24,22 @@ pub(super) struct Committer<D: Directory> {
     segment_bytes_max: u64,
     /// The segment that the next lines go to.
     active: Option<Segment<D::File>>,
-    /// New files that hold nothing acknowledged and could not be removed. No further segment is created before they
-    /// are, so that they can't pile up.
-    leftovers: Vec<(Arc<str>, FileId)>,
+    /// Files to be removed. No further segment is created while there are [`LEFTOVERS_MAX`], so that they can't pile up.
+    leftovers: Vec<Leftover>,
     /// Deleted segments that live on because they are open, until they are copied back.
     orphans: Vec<Segment<D::File>>,
-    /// When copying back was last tried.
-    orphans_tried: Option<Duration>,
+    /// When copying back is tried again after it failed, and how long the pause was.
+    orphans_retry: Option<(Duration, Duration)>,
     trouble: Trouble,
 }
 
 /// Deleted segments kept open at most: somebody who can delete faster than we can copy can also fill the disk.
 const ORPHANS_MAX: usize = 8;
-/// How long an error of copying back is left alone.
-const ORPHANS_RETRY: Duration = Duration::from_millis(500);
+/// The pause after copying back failed; it doubles up to the second.
+const ORPHANS_PAUSE: Duration = Duration::from_millis(500);
+const ORPHANS_PAUSE_MAX: Duration = Duration::from_mins(1);
+/// Files left over at most. One is enough where removing fails: nothing acknowledged is in them.
+const LEFTOVERS_MAX: usize = 1;
 /// Tries for one commit: a failed sync, a full segment or tampering each lead to a new segment.
 const ATTEMPTS_MAX: usize = 4;
 /// How far the clock may step back within a segment, whose times then stand still.
@@ -86,7 +88,7 @@ impl<D: Directory> Committer<D> {
             active: None,
             leftovers: Vec::new(),
             orphans: Vec::new(),
-            orphans_tried: None,
+            orphans_retry: None,
             trouble: Trouble::default(),
         }
     }
@@ -95,9 +97,7 @@ impl<D: Directory> Committer<D> {
     pub(super) fn commit(&mut self, group: &mut Group) -> Outcome {
         let begun = self.clock.steady();
         let mut parts = Vec::with_capacity(1);
-        if !group.line_starts.is_empty() {
-            self.commit_entries(group, 0..group.entries.len(), &mut parts);
-        }
+        self.commit_entries(group, 0..group.entries.len(), &mut parts);
         let lines = group.line_starts.len();
         self.metrics.commit_events.observe(f64::from(u32::try_from(lines).unwrap_or(u32::MAX)));
         self.metrics.commit_duration_seconds.observe(self.clock.steady().saturating_sub(begun).as_secs_f64());
@@ -108,6 +108,10 @@ impl<D: Directory> Committer<D> {
     fn commit_entries(&mut self, group: &mut Group, entries: Range<usize>, parts: &mut Vec<Part>) {
         let mut lines = group.slice(entries.clone());
         let (count, bytes) = (lines.count(), lines.bytes.len());
+        if count == 0 {
+            // All withdrawn: nobody waits for an answer.
+            return;
+        }
         let result = match self.commit_lines(&mut lines) {
             Err((refusal, error)) if is_too_large(&error) && refusal.written == Written::No && entries.len() > 1 => {
                 let middle = entries.start + entries.len() / 2;
@@ -185,16 +189,16 @@ impl<D: Directory> Committer<D> {
         lines.stamp(ts);
 
         if let Err(error) = segment.file.write_all(lines.bytes) {
-            return Err(self.set_back(Step::Write, error, ts));
+            return Err(self.set_back(Step::Write, error, ts, bytes));
         }
         let synced = segment.file.sync_data();
         let synced = synced.and_then(|()| if segment.is_new() { directory.sync() } else { Ok(()) });
         if let Err(error) = synced {
-            return Err(self.set_back(Step::Sync, error, ts));
+            return Err(self.set_back(Step::Sync, error, ts, bytes));
         }
         let expected = segment.bytes + bytes;
         match segment.look(directory, expected) {
-            Err(error) => return Err(self.set_back(Step::Verify, error, ts)),
+            Err(error) => return Err(self.set_back(Step::Verify, error, ts, bytes)),
             Ok(Some(tampering)) => {
                 let segment_was_used = !segment.is_new();
                 self.report_tampering(tampering);
@@ -217,17 +221,18 @@ impl<D: Directory> Committer<D> {
     }
 
     /// Undoes an attempt. The segment stays in use only if a write failed and its bytes could be cut off again.
-    fn set_back(&mut self, step: Step, error: io::Error, ts: Timestamp) -> Setback {
+    fn set_back(&mut self, step: Step, error: io::Error, ts: Timestamp, attempted: u64) -> Setback {
         let mut segment = self.active.take().expect("an attempt has a segment");
         let segment_was_used = !segment.is_new();
-        let taken_back = segment.take_back(&self.directory);
+        let taken_back = segment.take_back(&self.directory, attempted);
         if let Err(error) = &taken_back {
             error!(segment = %segment.text, %error, "what was written without success could not be taken back");
         }
         let taken_back = taken_back.is_ok();
         if !segment_was_used {
-            if !matches!(self.directory.stat(&segment.text), Ok(None)) {
-                self.leftovers.push((Arc::clone(&segment.text), segment.id));
+            let found = self.directory.stat(&segment.text);
+            if found.map_or(true, |found| found.is_some_and(|stat| stat.id == segment.id)) {
+                self.leftovers.push(Leftover { name: Arc::clone(&segment.text), id: segment.id });
             }
         } else if step != Step::Sync && taken_back && !is_too_large(&error) {
             self.active = Some(segment);
@@ -241,7 +246,7 @@ impl<D: Directory> Committer<D> {
     fn rotate_if_due(&mut self, bytes: u64) {
         let now = self.clock.now();
         let Some(segment) = &self.active else { return };
-        let day_is_over = now.day() != segment.name.youngest().day();
+        let day_is_over = now.day() > segment.name.youngest().day();
         let stepped_back = now.plus_millis(STEP_BACK_MAX_MS) < segment.last_ts;
         let full = !segment.is_new() && segment.bytes + bytes > self.segment_bytes_max;
         if day_is_over || stepped_back || full {
@@ -276,30 +281,25 @@ impl<D: Directory> Committer<D> {
 
     /// Lets go of a segment, unless it was deleted: then it is kept open until it is copied back.
     fn retire(&mut self, segment: Segment<D::File>) {
-        let deleted = segment.file.stat().is_ok_and(|stat| stat.links == 0);
+        let deleted = segment.is_deleted().unwrap_or(false);
         let young = self.clock.now().millis().saturating_sub(segment.last_ts.millis()) < RESTORE_AGE_MAX_MS;
         if !deleted || !young || segment.is_new() {
             return;
         }
         if self.orphans.len() == ORPHANS_MAX {
-            let lost = self.orphans.remove(0);
-            error!(segment = %lost.text, lines = lost.lines, "a deleted segment could not be copied back; its lines are lost");
+            report_lost(&self.orphans.remove(0));
         }
         self.orphans.push(segment);
-        self.orphans_tried = None;
+        self.orphans_retry = None;
     }
 
     /// Creates a segment. It is named by the time taken just before its first line is stamped, or no later than
     /// `keep_ts` if the lines have their time already.
     fn open(&mut self, keep_ts: Option<Timestamp>) -> io::Result<Segment<D::File>> {
         self.directory.ensure()?;
-        while let Some((name, id)) = self.leftovers.last() {
-            match remove_if_same(&self.directory, name, *id) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            self.leftovers.pop();
+        self.clear_leftovers();
+        if self.leftovers.len() >= LEFTOVERS_MAX {
+            return Err(io::Error::other("a file of an earlier failure can't be removed"));
         }
         let segment = match keep_ts {
             Some(ts) => {
@@ -327,48 +327,82 @@ impl<D: Directory> Committer<D> {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
+    /// Removes what is left of earlier failures, as far as possible.
+    fn clear_leftovers(&mut self) {
+        let Self { leftovers, directory, .. } = self;
+        leftovers.retain(|left| remove_if_same(directory, &left.name, left.id).is_err());
+    }
+
     /// The work of an idle minute: closes the segment after midnight, checks it, and mends what is left to mend.
     pub(super) fn check(&mut self) {
         self.rotate_if_due(0);
         if let Err(error) = self.look() {
             warn!(%error, "the active segment can't be checked");
         }
+        self.clear_leftovers();
         self.mend();
     }
 
-    /// Copies deleted segments back.
+    /// Whether there are deleted segments to be copied back.
+    pub(super) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Copies one deleted segment back; after a failure, not before its pause is over. One at a time, because lines
+    /// wait meanwhile.
     pub(super) fn mend(&mut self) {
-        if self.orphans.is_empty() {
-            return;
-        }
         let now = self.clock.steady();
-        if self.orphans_tried.is_some_and(|tried| now.saturating_sub(tried) < ORPHANS_RETRY) {
-            return;
-        }
-        self.orphans_tried = Some(now);
-        let Self { orphans, directory, .. } = self;
-        orphans.retain(|orphan| match directory.ensure().and_then(|()| orphan.copy_back(directory)) {
-            Ok(name) => {
-                warn!(segment = %orphan.text, to = %name, lines = orphan.lines, "deleted segment copied back");
-                false
+        let pause = match self.orphans_retry {
+            Some((again, _)) if now < again => return,
+            Some((_, pause)) => (pause * 2).min(ORPHANS_PAUSE_MAX),
+            None => ORPHANS_PAUSE,
+        };
+        let Some(orphan) = self.orphans.pop() else { return };
+        self.clear_leftovers();
+        let copied = match self.leftovers.len() {
+            0..LEFTOVERS_MAX => {
+                self.directory.ensure().and_then(|()| orphan.copy_back(&self.directory, &mut self.leftovers))
             }
+            _ => Err(io::Error::other("a file of an earlier failure can't be removed")),
+        };
+        match copied {
+            Ok(name) => {
+                self.orphans_retry = None;
+                warn!(segment = %orphan.text, to = %name, lines = orphan.lines, "deleted segment copied back");
+            }
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => report_lost(&orphan),
             Err(error) => {
                 error!(segment = %orphan.text, %error, "deleted segment not copied back yet");
-                true
+                self.orphans_retry = Some((now + pause, pause));
+                self.orphans.push(orphan);
             }
-        });
+        }
     }
 
     /// Closes the active segment. All of its lines are durable already; this only makes sure that it is still there.
-    pub(super) fn close(&mut self) {
+    fn close(&mut self) {
         if let Err(error) = self.look() {
             warn!(%error, "the active segment can't be checked as it is closed");
         }
         if let Some(segment) = self.active.take() {
             self.retire(segment);
         }
-        self.mend();
     }
+
+    /// Closes the active segment for the last time, and tries once more to mend what is left to mend.
+    pub(super) fn end(&mut self) {
+        self.close();
+        self.clear_leftovers();
+        for _ in 0..self.orphans.len() {
+            self.orphans_retry = None;
+            self.mend();
+        }
+        self.orphans.iter().for_each(report_lost);
+    }
+}
+
+fn report_lost<F>(orphan: &Segment<F>) {
+    error!(segment = %orphan.text, lines = orphan.lines, "a deleted segment could not be copied back; its lines are lost");
 }
 
 /// Failed commits are reported once, then every 10 s with their number, and once when they are over.

@@ -37,7 +37,7 @@ use self::queue::{Group, Ticket};
 use crate::clock::Clock;
 use crate::durable::Directory;
 use crate::metrics::Metrics;
-use crate::record::{DAY_MS, Event, Identity, LineTooLong, Timestamp};
+use crate::record::{DAY_MS, Event, Identity, Timestamp, TooLong};
 
 /// How the writer works. The defaults are those of the contract.
 #[derive(Debug, Clone)]
@@ -105,9 +105,9 @@ pub enum AppendError {
     /// The writer has been closed. Nothing was written.
     #[error("the writer is closed")]
     Closed,
-    /// An event's line would be longer than readers accept. Nothing was written.
+    /// A line would be longer than readers accept, or a batch than memory allows. Nothing was written.
     #[error(transparent)]
-    LineTooLong(#[from] LineTooLong),
+    TooLong(#[from] TooLong),
     /// No commit within [`Options::stall_after`].
     #[error("no commit within the time limit")]
     Stalled(Written),
@@ -200,7 +200,7 @@ impl Appender {
     /// Requests queued one after the other are committed in that order.
     ///
     /// # Errors
-    /// [`AppendError::Busy`], [`AppendError::Closed`] or [`AppendError::LineTooLong`]; nothing was queued then.
+    /// [`AppendError::Busy`], [`AppendError::Closed`] or [`AppendError::TooLong`]; nothing was queued then.
     pub fn append(&self, events: &[Event<'_>]) -> Result<Receipt, AppendError> {
         let mut state = self.shared.lock();
         if state.closing {
@@ -346,12 +346,22 @@ impl Shared {
         }
     }
 
-    fn done(&self, failure: Option<Arc<str>>) {
+    /// Notes how a group ended. A group without lines, all of them withdrawn, says nothing of the disk.
+    fn done(&self, outcome: &queue::Outcome) {
         let mut state = self.lock();
         state.committing_bytes = 0;
         state.committing_since = None;
-        state.failure = failure;
+        if let Some(last) = outcome.parts.last() {
+            state.failure = last.result.as_ref().err().map(|refusal| Arc::clone(&refusal.cause));
+        }
         self.metrics.queue_bytes.set(state.queue_bytes().try_into().unwrap_or(i64::MAX));
+    }
+
+    /// Does work that is no commit but keeps commits waiting, so that readiness sees how long it takes.
+    fn meanwhile(&self, work: impl FnOnce()) {
+        self.lock().committing_since = Some(self.clock.steady());
+        work();
+        self.lock().committing_since = None;
     }
 }
 
@@ -373,22 +383,18 @@ fn commit_loop<D: Directory>(
         match shared.take(&mut group) {
             Work::Commit => {
                 let outcome = committer.commit(&mut group);
-                shared.done(
-                    outcome
-                        .parts
-                        .iter()
-                        .rev()
-                        .find_map(|part| part.result.as_ref().err().map(|r| Arc::clone(&r.cause))),
-                );
+                shared.done(&outcome);
                 let ticket = Arc::clone(&group.ticket);
                 ticket.outcome.set(outcome).expect("a group is committed once");
                 // Nobody listens once the process is about to end; the outcome is in the ticket all the same.
                 drop(finished.send(ticket));
-                committer.mend();
                 group.recycle(KEEP_BYTES);
+                if committer.has_orphans() {
+                    shared.meanwhile(|| committer.mend());
+                }
             }
-            Work::Check => committer.check(),
-            Work::Close => return committer.close(),
+            Work::Check => shared.meanwhile(|| committer.check()),
+            Work::Close => return committer.end(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 use super::{Ack, Refusal};
-use crate::record::{Event, Identity, LineTooLong, Timestamp};
+use crate::record::{Event, Identity, REQUEST_LINES_BYTES_MAX, Timestamp, TooLong};
 
 /// Lines that will share a commit, encoded one behind the other.
 #[derive(Debug, Default)]
@@ -67,11 +67,13 @@ impl Group {
     }
 
     /// Adds a request and returns its number.
-    pub(super) fn push(&mut self, identity: &Identity, events: &[Event<'_>]) -> Result<usize, LineTooLong> {
+    pub(super) fn push(&mut self, identity: &Identity, events: &[Event<'_>]) -> Result<usize, TooLong> {
         let (bytes_before, first_line) = (self.bytes.len(), self.line_starts.len());
         for event in events {
             self.line_starts.push(self.bytes.len());
-            if let Err(error) = identity.encode(event, &mut self.bytes) {
+            let encoded = identity.encode(event, &mut self.bytes);
+            let fits = self.bytes.len() - bytes_before <= REQUEST_LINES_BYTES_MAX;
+            if let Err(error) = encoded.and(if fits { Ok(()) } else { Err(TooLong::REQUEST) }) {
                 self.bytes.truncate(bytes_before);
                 self.line_starts.truncate(first_line);
                 return Err(error);

@@ -94,7 +94,7 @@ impl<F: SegmentFile> Segment<F> {
             });
         }
         directory.ensure()?;
-        let deleted = self.file.stat()?.links == 0;
+        let deleted = self.is_deleted()?;
         Ok(Some(match (found.is_some(), deleted) {
             (true, deleted) => Tampering::Replaced { deleted },
             (false, true) => Tampering::Deleted,
@@ -107,27 +107,58 @@ impl<F: SegmentFile> Segment<F> {
         self.bytes == 0
     }
 
-    /// Takes back what lies beyond the durable length, durably; a new segment is removed.
+    /// Whether the file lives on only because it is open.
+    pub(super) fn is_deleted(&self) -> io::Result<bool> {
+        match self.file.stat() {
+            Ok(stat) => Ok(stat.links == 0),
+            // Deleted by another client of a network file system: it does not even live on.
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes back what lies beyond the durable length, durably; a new segment is removed. `attempted` is the length of
+    /// what was being written.
     ///
     /// # Errors
-    /// What was written may still be there.
-    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D) -> io::Result<()> {
-        if !self.is_new() {
-            return self.file.cut(self.bytes);
+    /// What was written may still be there. If the length is not one that our writing can have led to, somebody else
+    /// has cut or appended: then nothing is done, so that neither NUL bytes are put into what was acknowledged nor
+    /// anything of theirs is destroyed.
+    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D, attempted: u64) -> io::Result<()> {
+        if self.is_new() {
+            return match remove_if_same(directory, &self.text, self.id) {
+                Ok(Removal::Removed) => Ok(()),
+                Ok(Removal::NotOurs) | Err(_) => self.file.cut(0),
+            };
         }
-        remove_if_same(directory, &self.text, self.id).or_else(|removal| self.file.cut(0).map_err(|_| removal))
+        let length = self.file.stat()?.len;
+        if !(self.bytes..=self.bytes + attempted).contains(&length) {
+            return Err(io::Error::other("somebody else has changed its length"));
+        }
+        self.file.cut(self.bytes)
     }
 
     /// Copies the durable lines to a new file under the same name, or, if that is taken, to a segment of an earlier
     /// time, since none may be named later than its first line. Returns the name.
-    pub(super) fn copy_back<D: Directory<File = F>>(&self, directory: &D) -> io::Result<SegmentName> {
-        let (mut copy, name) = create_no_later(directory, &self.name)?;
-        let copied = self.copy_to(&mut copy).and_then(|()| directory.sync());
-        if let Err(error) = copied {
-            // A part of a copy is worse than none; if it can't be removed either, the next try takes another name.
-            return directory.remove(&name.to_string()).and(Err(error));
+    ///
+    /// A copy that fails is removed; if that fails too, it goes to `leftovers`.
+    pub(super) fn copy_back<D: Directory<File = F>>(
+        &self,
+        directory: &D,
+        leftovers: &mut Vec<Leftover>,
+    ) -> io::Result<SegmentName> {
+        let (file, name) = create_no_later(directory, &self.name)?;
+        let mut copy = Self::adopt(directory, file, name, self.last_ts)?;
+        let copied = self.copy_to(&mut copy.file).and_then(|()| directory.sync());
+        match copied {
+            Ok(()) => Ok(copy.name),
+            Err(error) => {
+                if remove_if_same(directory, &copy.text, copy.id).is_err() {
+                    leftovers.push(Leftover { name: copy.text, id: copy.id });
+                }
+                Err(error)
+            }
         }
-        Ok(name)
     }
 
     fn copy_to(&self, copy: &mut F) -> io::Result<()> {
@@ -161,12 +192,27 @@ pub(super) fn create_no_later<D: Directory>(directory: &D, name: &SegmentName) -
 /// Names tried before giving up: at one a millisecond, as many as a second has.
 pub(super) const NAMES_TRIED_MAX: i64 = 1000;
 
-/// Removes a name durably if it still names the file `id`; that it names nothing is as good.
-pub(super) fn remove_if_same<D: Directory>(directory: &D, name: &str, id: FileId) -> io::Result<()> {
-    match directory.stat(name)? {
-        Some(stat) if stat.id == id => directory.remove(name)?,
-        Some(_) => return Err(io::Error::other("the name belongs to another file")),
-        None => return Err(io::ErrorKind::NotFound.into()),
+/// A file that holds nothing acknowledged and could not be removed.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) name: Arc<str>,
+    pub(super) id: FileId,
+}
+
+/// What became of a name that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    Removed,
+    /// It names nothing, or somebody else's file.
+    NotOurs,
+}
+
+/// Removes a name durably if it still names the file `id`.
+pub(super) fn remove_if_same<D: Directory>(directory: &D, name: &str, id: FileId) -> io::Result<Removal> {
+    if directory.stat(name)?.is_none_or(|stat| stat.id != id) {
+        return Ok(Removal::NotOurs);
     }
-    directory.sync()
+    directory.remove(name)?;
+    directory.sync()?;
+    Ok(Removal::Removed)
 }

@@ -1,5 +1,7 @@
 //! What is accepted, and the line it becomes (contract §2 and §3).
 
+use std::fmt::Write;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -353,7 +355,7 @@ fn compact(meta: &str) -> String {
         if in_string || !matches!(c, ' ' | '\t' | '\r' | '\n') {
             let shown = u32::from(c);
             if matches!(shown, 0x7F..=0x9F | 0x2028..=0x202E | 0x2066..=0x2069) {
-                out.push_str(&format!("\\u{shown:04x}"));
+                write!(out, "\\u{shown:04x}").unwrap();
             } else {
                 out.push(c);
             }

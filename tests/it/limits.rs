@@ -190,11 +190,7 @@ fn slow_headers_and_slow_bodies_are_408() {
 fn nobody_locks_others_out_by_holding_connections() {
     // 100 open files leave 36 connections.
     let mut setup = Setup::new();
-    let command = std::mem::replace(&mut setup.command, std::process::Command::new("prlimit"));
-    setup.command.args(["--nofile=100:100", "--"]).arg(command.get_program()).args(command.get_args()).env_clear();
-    for (name, value) in command.get_envs() {
-        setup.command.env(name, value.unwrap());
-    }
+    setup.wrap("prlimit", &["--nofile=100:100", "--"]);
     let sidecar = setup.start();
     let metric = |name: &str| {
         let text = sidecar.get("/metrics").text();

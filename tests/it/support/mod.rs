@@ -1,11 +1,15 @@
 //! The harness: a sidecar of one's own, requests down to the byte, and the files that it left.
 
+pub(crate) mod disk;
+pub(crate) mod inside;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,7 @@ pub(crate) struct Sidecar {
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) dir: PathBuf,
     log: Arc<Mutex<String>>,
+    log_wanted: Arc<AtomicBool>,
     _temp: Option<tempfile::TempDir>,
 }
 
@@ -69,12 +74,7 @@ impl Setup {
     }
 
     pub(crate) fn in_dir(dir: &Path) -> Self {
-        Self::wrapped(dir, Command::new(BINARY))
-    }
-
-    /// A sidecar that is started by another program, such as strace.
-    pub(crate) fn wrapped(dir: &Path, mut command: Command) -> Self {
-        bare(&mut command);
+        let mut command = binary();
         // Settings come by environment, so that a test can override each by its flag.
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
         command.env("UCLOUD_JOB_ID", JOB).env("UCLOUD_WORKSPACE_ID", WORKSPACE).env("AUDIT_LOG_DIR", dir);
@@ -87,14 +87,30 @@ impl Setup {
         self
     }
 
+    /// Has another program start the sidecar, such as prlimit or strace.
+    pub(crate) fn wrap(&mut self, program: &str, args: &[&str]) {
+        let inner = std::mem::replace(&mut self.command, Command::new(program));
+        bare(&mut self.command);
+        self.command.args(args).arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            self.command.env(name, value.expect("only set variables"));
+        }
+    }
+
     pub(crate) fn start(mut self) -> Sidecar {
         let mut child = self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let copy = Arc::clone(&log);
+        let log_wanted = Arc::new(AtomicBool::new(true));
+        let wanted = Arc::clone(&log_wanted);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 writeln!(copy.lock().unwrap(), "{line}").unwrap();
+                if !wanted.load(Ordering::SeqCst) {
+                    // The reading end is closed with this thread.
+                    return;
+                }
             }
         });
         let metrics = self.command.get_args().any(|arg| arg == "--metrics-listen");
@@ -104,6 +120,7 @@ impl Setup {
             metrics_address: None,
             dir: self.dir,
             log,
+            log_wanted,
             _temp: self.temp,
         };
         sidecar.address = sidecar.logged_address("listening");
@@ -138,6 +155,11 @@ impl Sidecar {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Closes the reading end of the sidecar's stderr, at its next line.
+    pub(crate) fn close_log(&self) {
+        self.log_wanted.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn pid(&self) -> i32 {
