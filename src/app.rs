@@ -35,8 +35,10 @@ const CLOCK_AHEAD_MAX: Duration = Duration::from_hours(1);
 const FILES_RESERVED: u64 = 64;
 /// Connections of the metrics listener: a few scrapers and kubelets.
 const METRICS_CONNECTIONS_MAX: usize = 32;
-/// How long the end may take once the drain is over: a commit that hangs is answered after 30 s.
-const END_TIME_MAX: Duration = Duration::from_secs(35);
+/// How long requests may still arrive once the drain is over.
+const ARRIVE_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long the file system may take once every request has been answered, which is after 30 s at the latest.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Where Kubernetes takes the reason of an exit from.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -232,13 +234,14 @@ async fn quiet(server: &Server, drain: &Drain, time: Duration) {
 
 /// Finishes the open requests and closes the writer.
 async fn end(server: &Server, writer: writer::Writer) -> anyhow::Result<()> {
-    let finish = async {
-        server.end().await;
-        tokio::task::spawn_blocking(move || writer.close()).await
-    };
-    match tokio::time::timeout(END_TIME_MAX, finish).await {
+    server.end(ARRIVE_TIME_MAX).await;
+    let closing = tokio::task::spawn_blocking(move || writer.close());
+    match tokio::time::timeout(CLOSE_TIME_MAX, closing).await {
         Ok(closed) => closed.context("the committer ended badly"),
-        Err(_) => bail!("the file system did not finish the last commit within {} s", END_TIME_MAX.as_secs()),
+        Err(_) => bail!(
+            "the file system has not finished the last commit {} s after the last answer",
+            CLOSE_TIME_MAX.as_secs()
+        ),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line: parsing, dispatch, and exit codes.
 
 use std::future::Future;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -142,7 +142,10 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             let timeout = config::time("--timeout", &flags.timeout)?;
             let event = flags.prepare()?;
             let answer = block_on(client::append(address, event, timeout))?.map_err(anyhow::Error::from)?;
-            print(&format!("{answer}\n"))?;
+            // It is durable, whether or not anybody reads where.
+            if let Err(error) = print(&format!("{answer}\n")) {
+                complain(&format!("recorded, but the answer can't be printed: {error:#}"));
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(flags) => {
@@ -156,8 +159,14 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Install { dir } => {
             let binary = std::env::current_exe().map_err(anyhow::Error::from)?;
-            let installed = durable::install_executable(&binary, &dir, BINARY)
-                .map_err(|error| Failure::Usage(format!("DIR: {}: {error}", dir.display())))?;
+            let unique = uuid::Uuid::now_v7().to_string();
+            let installed = durable::install_executable(&binary, &dir, BINARY, &unique).map_err(|error| {
+                let message = format!("DIR: {}: {error}", dir.display());
+                match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::Usage(message),
+                    _ => Failure::Other(anyhow::anyhow!(message)),
+                }
+            })?;
             print(&format!("{}\n", installed.display()))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -282,12 +291,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
 fn complain(message: &str) {
     // Whoever has closed stderr does not want to know.
-    drop(writeln!(std::io::stderr(), "audit-log: {message}"));
+    drop(writeln!(io::stderr(), "audit-log: {message}"));
 }

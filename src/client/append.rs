@@ -18,6 +18,7 @@ pub struct AppendFlags {
     /// The event's name, 1 to 256 bytes
     pub event: String,
     /// A message
+    #[arg(allow_hyphen_values = true)]
     pub message: Option<String>,
     /// Any JSON value
     #[arg(long, value_name = "JSON", conflicts_with_all = ["meta_file", "field"])]
@@ -29,7 +30,7 @@ pub struct AppendFlags {
     #[arg(long, value_name = "KEY=VALUE")]
     pub field: Vec<String>,
     /// How long to try
-    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(long, value_name = "TIME", default_value = "45s")]
     pub timeout: String,
     /// The sidecar's address [env: AUDIT_LOG_LISTEN] [default: 127.0.0.1:48291]
     #[arg(long, value_name = "ADDR:PORT")]

@@ -23,6 +23,8 @@ use crate::http::AUDIT_WRITTEN;
 
 /// Bytes of an answer that are read; ours have a few hundred.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// The longest `Retry-After` that is obeyed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -97,8 +99,8 @@ async fn post(address: SocketAddr, event: Bytes, timeout: Duration) -> Result<By
             Err(_) => return Err(PostError::Lost(format!("no answer within {timeout:?}"))),
             Ok(Ok(answer)) if answer.status == StatusCode::OK => return Ok(answer.body),
             Ok(Ok(answer)) => {
-                let wait = answer.retry_after.unwrap_or(pause);
-                let again = answer.not_written && is_passing(answer.status);
+                let wait = answer.retry_after.unwrap_or(pause).min(RETRY_AFTER_MAX);
+                let again = answer.not_written && (is_passing(answer.status) || answer.retry_after.is_some());
                 let refused = answer.refusal();
                 if !again {
                     return Err(refused);
@@ -162,10 +164,13 @@ async fn send(address: SocketAddr, method: Method, path: &str, body: Bytes) -> R
             body,
         })
     };
-    tokio::pin!(connection);
+    tokio::pin!(exchange);
     tokio::select! {
-        answer = exchange => answer,
-        // The connection has ended before the answer: what it ended with is why.
-        Err(error) = &mut connection => Err(lost(error)),
+        biased;
+        answer = &mut exchange => answer,
+        // The connection has ended badly, perhaps while the request was still being sent; the answer may be there.
+        Err(error) = connection => {
+            tokio::time::timeout(Duration::from_millis(100), exchange).await.unwrap_or(Err(lost(error)))
+        }
     }
 }

@@ -26,7 +26,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "NAME", default_value = "PROCESS")]
     pub event: String,
     /// How long to try to record each event
-    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(long, value_name = "TIME", default_value = "45s")]
     pub timeout: String,
     /// The sidecar's address [env: AUDIT_LOG_LISTEN] [default: 127.0.0.1:48291]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -65,7 +65,16 @@ pub async fn run(flags: &RunFlags, address: SocketAddr, timeout: Duration) -> an
     let start = body(&format!("{}_START", flags.event), None, Some(&meta));
     // Signals are caught before the event is sent: one that comes in between must not leave a start without its exit.
     let mut signals = catch_signals()?;
-    post(address, start, timeout).await.context("the start could not be recorded, so the command was not started")?;
+    tokio::select! {
+        started = post(address, start, timeout) => {
+            started.context("the start could not be recorded, so the command was not started")?;
+        }
+        Some(kind) = signals.recv() => {
+            let code = u8::try_from(SIGNALED + kind.as_raw_value()).unwrap_or(u8::MAX);
+            let told = "told to stop before the start was recorded, which it may have been; the command was not started";
+            return Ok((code, Err(anyhow::anyhow!(told))));
+        }
+    }
 
     let begun = Instant::now();
     let spawned = Command::new(&flags.command[0]).args(&flags.command[1..]).spawn();
@@ -89,12 +98,25 @@ pub async fn run(flags: &RunFlags, address: SocketAddr, timeout: Duration) -> an
 
 fn catch_signals() -> anyhow::Result<mpsc::UnboundedReceiver<SignalKind>> {
     let (caught, signals) = mpsc::unbounded_channel();
+    let ignored = ignored_signals();
     for kind in PASSED_ON {
+        // What `nohup`, or a shell that starts a job in its background, has the command ignore, stays ignored.
+        if ignored & (1 << (kind.as_raw_value() - 1)) != 0 {
+            continue;
+        }
         let mut stream = signal(kind).context("cannot catch signals")?;
         let caught = caught.clone();
         tokio::spawn(async move { while stream.recv().await.is_some() && caught.send(kind).is_ok() {} });
     }
     Ok(signals)
+}
+
+/// The signals that this process was started to ignore, as a set of bits (proc(5), `SigIgn`).
+fn ignored_signals() -> u64 {
+    let status = crate::durable::read_file(Path::new("/proc/self/status"), 1 << 20).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
 async fn wait(child: &mut Child, signals: &mut mpsc::UnboundedReceiver<SignalKind>) -> anyhow::Result<ExitStatus> {

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 /// Days that a retention period may have; 100 years.
@@ -111,7 +111,8 @@ pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, 
         text.get(offset..offset + length)
     });
     let days = spelt
-        .filter(|spelt| spelt.bytes().all(|byte| byte.is_ascii_digit()))
+        // A leading zero makes it octal for some readers of YAML.
+        .filter(|spelt| spelt.bytes().all(|byte| byte.is_ascii_digit()) && !spelt.starts_with('0'))
         .and_then(|spelt| spelt.parse().ok())
         .filter(|days| (1..=RETENTION_DAYS_MAX).contains(days));
     let key = path(RETENTION);
@@ -204,14 +205,68 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<String>>()? {
-            if self.0.is_empty() || self.0.contains(&key.value.as_str()) {
-                entries.push((key, map.next_value()?));
+        while let Some(key) = map.next_key::<Spanned<Key>>()? {
+            let Spanned { value: Key(name), referenced, defined } = key;
+            if self.0.is_empty() || self.0.contains(&name.as_str()) {
+                entries.push((Spanned { value: name, referenced, defined }, map.next_value()?));
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(entries)
+    }
+}
+
+/// A key: its text, or nothing where it is no text, for instance a null or a list. None of ours is empty.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Key, E> {
+        Ok(Key(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Key, E> {
+        Ok(Key(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Key, E> {
+        Ok(Key(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Key, E> {
+        Ok(Key(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Key, E> {
+        Ok(Key(value.to_string()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Key, E> {
+        Ok(Key(String::new()))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Key, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Key(String::new()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Key, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Key(String::new()))
     }
 }
 
@@ -243,6 +298,10 @@ mod tests {
             ("auditLog:\n  retentionPeriodInDays: 5\n", None),
             ("days: &days 90\nprovider:\n  auditLog:\n    retentionPeriodInDays: *days\n", Some(90)),
             ("---\nprovider:\r\n  auditLog:\r\n    retentionPeriodInDays: 30\r\n", Some(30)),
+            (
+                "~: x\n? {a: b}\n: 1\n? [c]\n: 2\n1: 2\ntrue: x\nprovider:\n  2: 3\n  auditLog: {retentionPeriodInDays: 3}\n",
+                Some(3),
+            ),
             ("{\"provider\": {\"auditLog\": {\"retentionPeriodInDays\": 12}}}", Some(12)),
         ] {
             assert_eq!(settings(text), Ok(days), "{text}");
@@ -273,6 +332,7 @@ mod tests {
             "99999999999999999999",
             "180d",
             "+180",
+            "010",
         ] {
             let error = settings(&days(value)).expect_err(value);
             assert!(error.starts_with("c.yaml:3:"), "{value}: {error}");

@@ -169,8 +169,8 @@ pub struct LogSettings {
     pub filter: tracing_subscriber::filter::Targets,
 }
 
-/// How long a drain may be at most; Kubernetes' own limit is far below.
-const DRAIN_TIME_MAX: Duration = Duration::from_hours(1);
+/// The longest time that can be set; Kubernetes' own limits are far below.
+const TIME_MAX: Duration = Duration::from_hours(1);
 
 impl ServeFlags {
     /// Checks everything that `serve` is given. `ucloud_port` is that of the UCloud alias, which also drains longer.
@@ -302,10 +302,7 @@ pub fn server_address(flag: Option<&String>, env: Environment<'_>) -> Result<Soc
 /// # Errors
 /// It is no time.
 pub fn time(name: &str, value: &str) -> Result<Duration, SettingError> {
-    parse_duration(value).ok_or_else(|| SettingError {
-        name: name.to_owned(),
-        reason: "must be a time such as `300ms`, `5s` or `2m`".to_owned(),
-    })
+    check_time(&Given { name: name.to_owned(), value: value.to_owned() })
 }
 
 fn default_listen(port: u16) -> Vec<Listen> {
@@ -393,11 +390,15 @@ fn duration(
 ) -> Result<Duration, SettingError> {
     match given(flag, flag_name, env, variable_name)? {
         None => Ok(default),
-        Some(given) => match parse_duration(&given.value) {
-            Some(time) if time <= DRAIN_TIME_MAX => Ok(time),
-            Some(_) => Err(given.error(format!("must be at most {}m", DRAIN_TIME_MAX.as_secs() / 60))),
-            None => Err(given.error("must be a time such as `300ms`, `5s` or `2m`")),
-        },
+        Some(given) => check_time(&given),
+    }
+}
+
+fn check_time(given: &Given) -> Result<Duration, SettingError> {
+    match parse_duration(&given.value) {
+        Some(time) if time <= TIME_MAX => Ok(time),
+        Some(_) => Err(given.error(format!("must be at most {}m", TIME_MAX.as_secs() / 60))),
+        None => Err(given.error("must be a time such as `300ms`, `5s` or `2m`")),
     }
 }
 

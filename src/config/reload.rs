@@ -82,7 +82,7 @@ impl Reload {
                     warn!("configuration read: no retention period is set, nothing is ever removed");
                 }
                 self.metrics.retention_days.set(settings.retention_days.unwrap_or(0).into());
-                self.publish.send_replace(Some(settings));
+                self.publish.send_if_modified(|published| published.replace(settings) != Some(settings));
             }
             Err(error) if self.publish.borrow().is_none() => {
                 error!(%error, "bad configuration: retention is off until it is mended");

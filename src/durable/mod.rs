@@ -344,25 +344,27 @@ pub fn overwrite_if_there(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Copies an executable file into a directory, so that whoever runs it sees the old one or the whole new one.
+/// Copies an executable file into a directory, so that whoever runs it sees the old one or the whole new one. `unique` is
+/// a part of the temporary name that nobody else uses at the same time.
 ///
 /// # Errors
 /// Those of reading, creating, writing, syncing and renaming.
-pub fn install_executable(from: &Path, directory: &Path, name: &str) -> io::Result<PathBuf> {
-    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
+pub fn install_executable(from: &Path, directory: &Path, name: &str, unique: &str) -> io::Result<PathBuf> {
+    let temporary = directory.join(format!(".{name}.{unique}"));
     let target = directory.join(name);
+    let mut source = File::open(from)?;
+    let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
     let copied = (|| {
-        let mut source = File::open(from)?;
-        let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
         io::copy(&mut source, &mut copy)?;
         // Whatever the umask is, other users' containers are to run it.
         copy.set_permissions(fs::Permissions::from_mode(0o755))?;
         copy.sync_all()?;
         fs::rename(&temporary, &target)?;
-        File::open(directory)?.sync_all()
+        open_directory(directory)?.sync_all()
     })();
-    if copied.is_err() && temporary.exists() {
-        fs::remove_file(&temporary)?;
+    if copied.is_err() {
+        // What was renamed already is no longer there to be removed.
+        fs::remove_file(&temporary).unwrap_or(());
     }
     copied.map(|()| target)
 }

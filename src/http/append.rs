@@ -38,8 +38,15 @@ struct Answer<'a> {
     count: Option<usize>,
 }
 
-/// Appends the event or the batch in `body`, and answers when it is durable.
-pub(super) async fn append(api: &Api, parts: &Parts, body: &mut Body) -> Result<Response, Problem> {
+/// What a request's headers allow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted {
+    format: Format,
+    bytes_max: usize,
+}
+
+/// Checks all that can be checked before the body is read.
+pub(super) fn admit(api: &Api, parts: &Parts, body: &Body) -> Result<Admitted, Problem> {
     let format = format_of(parts)?;
     let bytes_max = match format {
         Format::Event => BODY_BYTES_MAX,
@@ -54,15 +61,20 @@ pub(super) async fn append(api: &Api, parts: &Parts, body: &mut Body) -> Result<
     if api.appender.is_busy() {
         return Err(Problem::new(Code::Overloaded, "the queue of lines is full; try again"));
     }
-    let receipt = queue(api, format, body, bytes_max).await?;
+    Ok(Admitted { format, bytes_max })
+}
+
+/// Appends the event or the batch in `body`, and answers when it is durable.
+pub(super) async fn append(api: &Api, admitted: Admitted, body: &mut Body) -> Result<Response, Problem> {
+    let receipt = queue(api, admitted, body).await?;
     let ack = receipt.wait().await?;
-    Ok(answer(&ack, format))
+    Ok(answer(&ack, admitted.format))
 }
 
 /// Reads, parses and queues; the body's memory is free again when this returns.
-async fn queue(api: &Api, format: Format, body: &mut Body, bytes_max: usize) -> Result<Receipt, Problem> {
-    let (bytes, _reserved) = read(body, bytes_max, &api.budget).await?;
-    let receipt = match format {
+async fn queue(api: &Api, admitted: Admitted, body: &mut Body) -> Result<Receipt, Problem> {
+    let (bytes, _reserved) = read(body, admitted.bytes_max, &api.budget).await?;
+    let receipt = match admitted.format {
         Format::Event => api.appender.append(&[Event::parse(&bytes)?])?,
         Format::Batch => api.appender.append(&parse_batch(&bytes, BODY_BYTES_MAX)?)?,
     };

@@ -86,6 +86,8 @@ struct Connection {
     waiting_since_ms: AtomicU64,
     /// When the first byte of the present headers came.
     headers_since_ms: AtomicU64,
+    /// Its time limit is over.
+    late: AtomicBool,
     /// Tells the connection's task to end it.
     end: Notify,
 }
@@ -117,10 +119,17 @@ impl Server {
         Self { routes, registry: Arc::new(registry), ending: watch::Sender::new(false) }
     }
 
-    /// Accepts connections for ever. Cancellation: no more are accepted; those that are open go on.
+    /// Accepts connections until [`Server::end`] is called, and then those that wait already.
     pub async fn accept(&self, listener: TcpListener) {
+        let mut ending = self.ending.subscribe();
         loop {
-            let (stream, peer) = match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                // The sender lives in `self`, so this never fails.
+                _ = ending.wait_for(|ending| *ending) => return,
+            };
+            let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "connection not accepted");
@@ -152,6 +161,7 @@ impl Server {
             let now = self.registry.now_ms();
             for connection in self.registry.lock().iter() {
                 if connection.is_late(now, &self.registry.limits) {
+                    connection.late.store(true, Ordering::Relaxed);
                     connection.end.notify_one();
                 }
             }
@@ -164,21 +174,33 @@ impl Server {
         self.registry.lock().iter().any(|connection| connection.phase.load(Ordering::Relaxed) != phase::IDLE)
     }
 
-    /// Ends every connection after its present request, and waits until there is none.
-    pub async fn end(&self) {
+    /// Ends every connection after its present request, and waits until there is none. Requests that are still
+    /// arriving after `patience`, and answers that nobody takes, are given up; those that wait for us are not.
+    pub async fn end(&self, patience: Duration) {
         self.ending.send_replace(true);
-        loop {
-            let changed = self.registry.changed.notified();
-            if self.registry.lock().is_empty() {
-                return;
+        let none_left = async {
+            loop {
+                let changed = self.registry.changed.notified();
+                if self.registry.lock().is_empty() {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
+        };
+        tokio::pin!(none_left);
+        while tokio::time::timeout(patience, &mut none_left).await.is_err() {
+            self.registry.lock().iter().for_each(|connection| connection.end.notify_one());
         }
     }
 
     async fn serve(&self, stream: TcpStream, connection: &Arc<Connection>) {
         let registry = &self.registry;
-        let io = TokioIo::new(Watched { stream, connection: Arc::clone(connection), registry: Arc::clone(registry) });
+        let io = TokioIo::new(Watched {
+            stream,
+            is_writing: false,
+            connection: Arc::clone(connection),
+            registry: Arc::clone(registry),
+        });
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let mut routes = self.routes.clone();
             let connection = Arc::clone(connection);
@@ -191,6 +213,8 @@ impl Server {
             }
         });
         let mut served = http1::Builder::new()
+            // Whoever says that nothing more will come still wants the answer.
+            .half_close(true)
             .max_header_size(registry.limits.header_bytes_max)
             .max_buf_size(registry.limits.header_bytes_max.max(16 << 10) + 1024)
             .serve_connection(io, service);
@@ -198,9 +222,16 @@ impl Server {
         let mut last_request = false;
         loop {
             tokio::select! {
+                // What has arrived is read before anything else is looked at.
+                biased;
                 result = &mut served => return log_end(result),
-                // A request that has become complete since it was asked to end is answered first.
-                () = connection.end.notified() => if connection.phase.load(Ordering::Relaxed) != phase::ANSWER { break },
+                () = connection.end.notified() => {
+                    if connection.phase.load(Ordering::Relaxed) != phase::ANSWER {
+                        break;
+                    }
+                    // A request that has become complete meanwhile is answered first; somebody else makes room.
+                    registry.changed.notify_waiters();
+                }
                 // The sender lives in `self`, so this never fails.
                 _ = ending.wait_for(|ending| *ending), if !last_request => {
                     last_request = true;
@@ -208,12 +239,14 @@ impl Server {
                 }
             }
         }
-        if connection.phase.load(Ordering::Relaxed) == phase::HEADERS {
+        let late = connection.late.load(Ordering::Relaxed);
+        let watched = served.into_parts().io.into_inner();
+        if late && connection.phase.load(Ordering::Relaxed) == phase::HEADERS && !watched.is_writing {
             // What hyper can't say by itself: there is no request yet.
             let limit = registry.limits.header_time_max.as_secs();
             let detail = format!("the headers were not complete {limit} seconds after their first byte");
             let answer = self.routes.count(Problem::new(Code::Timeout, detail)).bytes();
-            let mut stream = served.into_parts().io.into_inner().stream;
+            let mut stream = watched.stream;
             // Whoever does not take it within the second has been told to go all the same.
             let told = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&answer)).await;
             debug!(?told, "headers not complete in time");
@@ -248,6 +281,7 @@ impl Registry {
                         phase: AtomicU8::new(phase::IDLE),
                         waiting_since_ms: AtomicU64::new(self.now_ms()),
                         headers_since_ms: AtomicU64::new(0),
+                        late: AtomicBool::new(false),
                         end: Notify::new(),
                     });
                     connections.push(Arc::clone(&connection));
@@ -302,6 +336,8 @@ impl Connection {
 /// A stream that notes when the first byte of a request arrives.
 struct Watched {
     stream: TcpStream,
+    /// An answer is on its way that the client has not taken in full.
+    is_writing: bool,
     connection: Arc<Connection>,
     registry: Arc<Registry>,
 }
@@ -310,7 +346,9 @@ impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before && self.connection.phase.load(Ordering::Relaxed) == phase::IDLE {
+        // RFC 9112 §2.2: an empty line before a request is none.
+        let begun = buffer.filled()[before..].iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+        if begun && self.connection.phase.load(Ordering::Relaxed) == phase::IDLE {
             self.connection.headers_since_ms.store(self.registry.now_ms(), Ordering::Relaxed);
             self.connection.phase.store(phase::HEADERS, Ordering::Relaxed);
         }
@@ -320,7 +358,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.is_writing = written.is_pending();
+        written
     }
 
     fn poll_write_vectored(
@@ -328,7 +368,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.is_writing = written.is_pending();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -79,7 +79,7 @@ impl Routes {
 
     /// Counts a refusal.
     pub(crate) fn count(&self, problem: Problem) -> Problem {
-        self.metrics.refused_requests_total.with_label_values(&[problem.code.name()]).inc();
+        count(&self.metrics, &problem);
         problem
     }
 
@@ -131,25 +131,40 @@ fn refusing(
 
 async fn append_or_refuse(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
-    let appended = if parts.method == Method::POST {
-        let _heard = api.drain.hear();
-        append::append(&api, &parts, &mut body).await
-    } else {
-        Err(Problem::method_not_allowed("POST"))
+    if parts.method != Method::POST {
+        return refuse(&api.metrics, &Problem::method_not_allowed("POST"), &parts, &mut body).await;
+    }
+    let _heard = api.drain.hear();
+    let admitted = match append::admit(&api, &parts, &body) {
+        Ok(admitted) => admitted,
+        Err(problem) => return refuse(&api.metrics, &problem, &parts, &mut body).await,
     };
-    match appended {
+    match append::append(&api, admitted, &mut body).await {
         Ok(response) => response,
-        Err(problem) => refuse(&api.metrics, &problem, &parts, &mut body).await,
+        Err(problem) => refuse_begun(&api.metrics, &problem, &mut body).await,
     }
 }
 
-/// Answers with a problem, after reading what is left of the request, so that the client gets to see the answer.
+/// Refuses a request whose body has not been looked at.
 async fn refuse(metrics: &Metrics, problem: &Problem, parts: &Parts, body: &mut Body) -> Response {
-    metrics.refused_requests_total.with_label_values(&[problem.code.name()]).inc();
+    let waits = parts.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !waits || hyper::body::Body::is_end_stream(body) {
+        return refuse_begun(metrics, problem, body).await;
+    }
     // A client that waits for 100 Continue has not sent its body, and now need not.
-    let waits = parts.headers.contains_key(EXPECT);
-    let complete = if waits { hyper::body::Body::is_end_stream(body) } else { body::discard(body).await };
+    count(metrics, problem);
+    problem.response(true)
+}
+
+/// Refuses a request whose client sends its body: reads what is left of it, so that the client gets to see the answer.
+async fn refuse_begun(metrics: &Metrics, problem: &Problem, body: &mut Body) -> Response {
+    count(metrics, problem);
+    let complete = body::discard(body).await;
     problem.response(!complete)
+}
+
+fn count(metrics: &Metrics, problem: &Problem) {
+    metrics.refused_requests_total.with_label_values(&[problem.code.name()]).inc();
 }
 
 fn collapse_slashes(uri: &Uri) -> Uri {

@@ -86,6 +86,9 @@ pub(super) fn last_ts(file: &File) -> io::Result<Option<Timestamp>> {
 }
 
 fn read_ts(head: &[u8], tail: &[u8]) -> Option<Timestamp> {
+    if head.len() + tail.len() > LINE_BYTES_MAX {
+        return None;
+    }
     // An array would do for serde; a line is an object.
     if head.iter().chain(tail).find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return None;

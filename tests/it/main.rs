@@ -4,7 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod accepted;
+mod clients;
+mod clock;
+mod durability;
 mod faults;
 mod limits;
 mod refused;
+mod retention;
 mod support;
+mod tampering;

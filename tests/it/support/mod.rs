@@ -34,6 +34,17 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
     }
 }
 
+/// Whether a program is there that a test needs. Without it the test says so on stderr, past the harness's capture; under
+/// CI, where everything is installed, its absence is a failure.
+pub(crate) fn tool(name: &str) -> bool {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|dir| dir.join(name).is_file());
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{name} is not installed");
+        std::io::stderr().write_all(format!("SKIPPED: {name} is not installed\n").as_bytes()).unwrap();
+    }
+    found
+}
+
 /// A sidecar under test, as a process of its own, and its directory.
 pub(crate) struct Sidecar {
     child: Child,
