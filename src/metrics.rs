@@ -65,6 +65,11 @@ impl Metrics {
             ),
         );
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), instance]).set(1);
+        let tampering_total = by("tampering_total", "Segments changed by somebody else, by kind.", "kind");
+        for kind in TAMPERING_KINDS {
+            // An alert needs the zero that it rises from.
+            tampering_total.with_label_values(&[kind]).inc_by(0);
+        }
         Self {
             appended_events_total: counter("appended_events_total", "Events acknowledged as durable."),
             appended_bytes_total: counter("appended_bytes_total", "Bytes of the lines of acknowledged events."),
@@ -83,7 +88,7 @@ impl Metrics {
             connections: gauge("connections", "Open connections."),
             segments_opened_total: counter("segments_opened_total", "Segments created."),
             segments_removed_total: counter("segments_removed_total", "Segments removed by retention."),
-            tampering_total: by("tampering_total", "Segments changed by somebody else, by kind.", "kind"),
+            tampering_total,
             ready: gauge("ready", "1 if ready, 0 if not; see /readyz."),
             config_valid: gauge("config_valid", "1 if the configuration file is good."),
             retention_days: gauge("retention_days", "Days after which segments are removed; 0 if never."),
@@ -109,12 +114,17 @@ impl Metrics {
             for metric in family.get_metric() {
                 let code: String = metric.get_label().iter().map(prometheus::proto::LabelPair::value).collect();
                 let count = self.refused_requests_total.with_label_values(&[&code]).get();
-                refusals.insert(code, count);
+                if count > 0 {
+                    refusals.insert(code, count);
+                }
             }
         }
         refusals
     }
 }
+
+/// The kinds of tampering that the writer tells apart.
+pub const TAMPERING_KINDS: [&str; 5] = ["deleted", "renamed", "replaced", "cut", "appended"];
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
     let collector = collector.expect("the names are valid");

@@ -66,6 +66,10 @@ impl Routes {
     #[must_use]
     pub fn sidecar(api: Api, hosts: Hosts) -> Self {
         let metrics = Arc::clone(&api.metrics);
+        for code in Code::REFUSALS {
+            // An alert needs the zero that it rises from.
+            metrics.refused_requests_total.with_label_values(&[code.name()]).inc_by(0);
+        }
         let router = probe_routes(&api.readiness, &metrics)
             .merge(Router::new().route("/append", any(append_or_refuse)).with_state(Arc::new(api)));
         Self { router, hosts, metrics }

@@ -52,6 +52,25 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code by which a request can be refused.
+    pub const REFUSALS: [Self; 15] = [
+        Self::InvalidJson,
+        Self::AmbiguousRequest,
+        Self::ForbiddenOrigin,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Timeout,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::WrongHost,
+        Self::InvalidEvent,
+        Self::Overloaded,
+        Self::ShuttingDown,
+        Self::StorageFailed,
+        Self::StorageStalled,
+        Self::StorageFull,
+    ];
+
     /// The code on the wire, the status and the title.
     fn facts(self) -> (&'static str, StatusCode, &'static str) {
         match self {

@@ -6,10 +6,15 @@
 mod accepted;
 mod clients;
 mod clock;
+mod config;
 mod durability;
 mod faults;
+mod docs;
+mod image;
 mod limits;
+mod observability;
 mod refused;
 mod retention;
+mod start_stop;
 mod support;
 mod tampering;

@@ -1,0 +1,91 @@
+//! Pages that code can contradict, held against it.
+
+use std::path::Path;
+
+use audit_log::config::file;
+use audit_log::record::{SegmentName, Timestamp};
+use serde_json::Value;
+
+use crate::support::{Request, Setup, binary};
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
+/// The fenced block of a page that contains a text.
+fn block(page: &str, containing: &str) -> String {
+    let page = read(page);
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    let found = blocks.filter_map(|block| block.split_once('\n')).map(|(_, text)| text).find(|text| text.contains(containing));
+    found.unwrap_or_else(|| panic!("no block with {containing}")).to_owned()
+}
+
+#[test]
+fn the_example_configuration_is_good_and_holds_every_key() {
+    let example = read("config.example.yaml");
+    let settings = file::parse(Path::new("config.example.yaml"), example.as_bytes(), 1).unwrap();
+    assert_eq!(settings.retention_days, Some(180));
+    assert!(binary().arg("check-config").arg(format!("{}/config.example.yaml", env!("CARGO_MANIFEST_DIR"))).status().unwrap().success());
+}
+
+#[test]
+fn the_call_of_the_readme_leaves_the_line_of_the_readme() {
+    // The very text: curl's arguments as bash reads them, sent to a sidecar on another port.
+    let call = block("README.md", "curl -X POST");
+    let serve = block("README.md", "cargo run --release -- serve");
+    assert!(serve.contains("--dir ./audit --create-dir") && serve.contains("--job-id 5003592"));
+    let sidecar = Setup::new().start();
+    let call = call.replace("127.0.0.1:48291", &sidecar.address.to_string());
+    let output = std::process::Command::new("bash").args(["-c", &format!("set -e\n{call}")]).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(answer["index"], 0);
+    let line = String::from_utf8(sidecar.segments().into_values().next().unwrap()).unwrap();
+    let documented = block("README.md", "\"ts\":\"2026-01-28T09:12:44.381Z\"");
+    assert_eq!(line[32..], documented[32..]);
+    assert!(block("docs/FORMAT.md", "\"ts\":\"2026-01-28T09:12:44.381Z\"").contains(documented.trim()));
+}
+
+#[test]
+fn the_settings_table_of_the_readme_is_that_of_the_help() {
+    let help = String::from_utf8(binary().args(["serve", "--help"]).output().unwrap().stdout).unwrap();
+    let readme = read("README.md");
+    for flag in help.split_whitespace().filter(|word| word.starts_with("--") && *word != "--help") {
+        assert!(readme.contains(&format!("`{flag}")), "{flag} is not in the README");
+    }
+    for word in help.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).filter(|word| word.starts_with("AUDIT_LOG_") || word.starts_with("UCLOUD_")) {
+        assert!(readme.contains(word), "{word} is not in the README");
+    }
+}
+
+#[test]
+fn every_code_is_explained_in_semantics() {
+    let page = read("docs/SEMANTICS.md");
+    for code in audit_log::http::Code::REFUSALS {
+        assert!(page.contains(&format!("`{}`", code.name())), "{}", code.name());
+    }
+}
+
+/// A reader in another language, written from docs/FORMAT.md alone: it is in Python, and reads what a sidecar wrote.
+#[test]
+fn the_reader_in_format_md_reads_what_a_sidecar_writes() {
+    if !crate::support::tool("python3") {
+        return;
+    }
+    let program = block("docs/FORMAT.md", "def records(");
+    let mut sidecar = Setup::new().start();
+    sidecar.append("{\"event\":\"a\u{2028}b\",\"message\":\"\u{7f}\",\"meta\":{\"n\":1.10,\"n\":2}}");
+    assert_eq!(sidecar.send(&Request::batch("{\"event\":\"c\"}\n{\"event\":\"d\"}")).status, 200);
+    assert!(sidecar.stop().success());
+    // A daily file of UCloud's server, a torn tail, and files that are none of ours.
+    std::fs::write(sidecar.dir.join("audit-0-2020-01-02.jsonl"), "{\"ts\":1577923200000,\"jobId\":\"1\",\"workspaceId\":\"w\",\"event\":\"old\",\"message\":\"\",\"meta\":null}\n").unwrap();
+    let torn = SegmentName::new(1, Timestamp::from_millis(1_769_591_564_381)).to_string();
+    std::fs::write(sidecar.dir.join(torn), "{\"ts\":\"2026-01-28T09:12:44.381Z\",\"jobId\":\"5003592\",\"workspaceId\":\"w\",\"event\":\"e\",\"message\":\"\",\"meta\":null}\n{\"ts\":\"20").unwrap();
+    std::fs::write(sidecar.dir.join("audit-0.jsonl"), "x\n").unwrap();
+    let script = format!("{program}\nimport sys\nfor segment, index, record in records(sys.argv[1]):\n    print(json.dumps([segment[:7], index, record and record['event']]))\n");
+    let output = std::process::Command::new("python3").args(["-c", &script]).arg(&sidecar.dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows: Vec<Value> = String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut events: Vec<_> = rows.iter().map(|row| row[2].as_str().unwrap_or("damaged").to_owned()).collect();
+    events.sort();
+    assert_eq!(events, ["a\u{2028}b", "c", "d", "damaged", "e", "old"]);
+}
