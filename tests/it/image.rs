@@ -16,15 +16,27 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
     let lines: Vec<_> = last_stage.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert_eq!(
         lines,
-        ["scratch", "COPY --from=build /audit-log /audit-log", "USER 65532:65532", "ENTRYPOINT [\"/audit-log\"]", "CMD [\"serve\"]"]
+        [
+            "scratch",
+            "COPY --from=build /audit-log /audit-log",
+            "USER 65532:65532",
+            "ENTRYPOINT [\"/audit-log\"]",
+            "CMD [\"serve\"]"
+        ]
     );
     assert!(dockerfile.contains("RUN ci/build-static /audit-log"));
     // What the build stage copies is what the context lets through.
     for path in ["Cargo.toml", "Cargo.lock", "ci/build-static", "src"] {
         assert!(dockerfile.contains(path) && read(".dockerignore").contains(&format!("!{path}")), "{path}");
     }
-    let version = read("Cargo.toml").lines().find_map(|line| Some(line.strip_prefix("rust-version = \"")?.trim_end_matches('"').to_owned())).unwrap();
-    assert!(dockerfile.contains(&format!("FROM rust:{version}-")), "the image is built by the toolchain that the package names");
+    let version = read("Cargo.toml")
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("rust-version = \"")?.trim_end_matches('"').to_owned()))
+        .unwrap();
+    assert!(
+        dockerfile.contains(&format!("FROM rust:{version}-")),
+        "the image is built by the toolchain that the package names"
+    );
 }
 
 #[test]
@@ -34,7 +46,11 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
     }
     let root = tempfile::tempdir().unwrap();
     let binary = root.path().join("audit-log");
-    let built = Command::new(format!("{}/ci/build-static", env!("CARGO_MANIFEST_DIR"))).arg(&binary).stderr(Stdio::inherit()).status().unwrap();
+    let built = Command::new(format!("{}/ci/build-static", env!("CARGO_MANIFEST_DIR")))
+        .arg(&binary)
+        .stderr(Stdio::inherit())
+        .status()
+        .unwrap();
     assert!(built.success());
     let size = std::fs::metadata(&binary).unwrap().len();
     assert!(size < 4 << 20, "the image has {size} bytes");
@@ -53,6 +69,7 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
             .arg(root.path())
             .args(["/audit-log", "serve"])
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
             .env("UCLOUD_JOB_ID", JOB)
             .env("UCLOUD_WORKSPACE_ID", WORKSPACE)
             .env("AUDIT_LOG_LISTEN", format!("127.0.0.1:{port}"))
@@ -63,9 +80,17 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
         wait_for("the sidecar", || std::net::TcpStream::connect(address).ok());
         let response = Client::connect(address).send(&Request::post(r#"{"event":"a"}"#));
         assert_eq!(response.status, 200, "{}", response.text());
-        let health = Command::new("chroot").arg(root.path()).args(["/audit-log", "health", "--listen", &address.to_string()]).status().unwrap();
+        let health = Command::new("chroot")
+            .arg(root.path())
+            .args(["/audit-log", "health", "--listen", &address.to_string()])
+            .status()
+            .unwrap();
         assert!(health.success());
-        rustix::process::kill_process(rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
         assert!(child.wait().unwrap().success());
     }
     assert_eq!(crate::support::lines(&audit).len(), 2);

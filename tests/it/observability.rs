@@ -106,28 +106,25 @@ fn the_metrics_listener_serves_probes_and_metrics_alone_to_any_host() {
 
 #[test]
 fn the_log_is_one_fact_a_line_and_holds_no_events_content() {
-        let mut setup = Setup::new();
-        setup.command.env("RUST_LOG", "trace");
-        let mut sidecar = setup.start();
-        sidecar.append(r#"{"event":"SECRET","message":"SECRET","meta":{"SECRET":["SECRET"]}}"#);
-        sidecar.post(r#"{"event":"a","SECRET":"SECRET"}"#).refused(422, "invalid_event");
-        sidecar.post("SECRET").refused(400, "invalid_json");
-        sidecar.send(&Request::batch("{\"event\":\"SECRET\"}\nSECRET")).refused(400, "invalid_json");
-        assert!(sidecar.stop().success());
-        let summary = sidecar.wait_logged("stopped");
-        assert_eq!((&summary["events"], &summary["segments"]), (&1.into(), &1.into()));
-        assert_eq!(summary["refusals"], "invalid_event=1,invalid_json=2");
-        let bytes: usize = sidecar.segments().values().map(Vec::len).sum();
-        assert_eq!(summary["bytes"], bytes);
-        let log = sidecar.log();
-        assert!(!log.contains("SECRET"), "{log}");
-        for line in log.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            assert!(
-                line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(),
-                "{line}"
-            );
-        }
+    let mut setup = Setup::new();
+    setup.command.env("RUST_LOG", "trace");
+    let mut sidecar = setup.start();
+    sidecar.append(r#"{"event":"SECRET","message":"SECRET","meta":{"SECRET":["SECRET"]}}"#);
+    sidecar.post(r#"{"event":"a","SECRET":"SECRET"}"#).refused(422, "invalid_event");
+    sidecar.post("SECRET").refused(400, "invalid_json");
+    sidecar.send(&Request::batch("{\"event\":\"SECRET\"}\nSECRET")).refused(400, "invalid_json");
+    assert!(sidecar.stop().success());
+    let summary = sidecar.wait_logged("stopped");
+    assert_eq!((&summary["events"], &summary["segments"]), (&1.into(), &1.into()));
+    assert_eq!(summary["refusals"], "invalid_event=1,invalid_json=2");
+    let bytes: usize = sidecar.segments().values().map(Vec::len).sum();
+    assert_eq!(summary["bytes"], bytes);
+    let log = sidecar.log();
+    assert!(!log.contains("SECRET"), "{log}");
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
 }
 
 #[test]
