@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::rand::GetRandomFlags;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -156,7 +157,7 @@ pub async fn run<D: Directory>(
     parts: Parts,
     mut signals: impl Signals,
 ) -> anyhow::Result<()> {
-    let instance = uuid::Uuid::now_v7().to_string();
+    let instance = unique_id(&*parts.clock)?;
     let metrics = Arc::new(Metrics::new(&instance));
     let probed = AuditDirectory::open(&settings.dir, settings.file_mode).context("--dir: cannot open it again")?;
     let (appender, writer, dispatcher) = writer::spawn(
@@ -217,6 +218,18 @@ pub async fn run<D: Directory>(
     tasks.abort_all();
     sum_up(&metrics, &instance);
     ended
+}
+
+/// A new UUIDv7 (RFC 9562 §5.7).
+///
+/// # Errors
+/// The system has no random bytes.
+pub fn unique_id(clock: &dyn Clock) -> anyhow::Result<String> {
+    let mut random = [0; 10];
+    let filled = rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).context("no random bytes")?;
+    anyhow::ensure!(filled == random.len(), "not enough random bytes");
+    let millis = clock.now().millis().unsigned_abs();
+    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string())
 }
 
 /// Waits until there has been neither an event nor an open request for the quiet time.

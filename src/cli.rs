@@ -159,7 +159,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Install { dir } => {
             let binary = std::env::current_exe().map_err(anyhow::Error::from)?;
-            let unique = uuid::Uuid::now_v7().to_string();
+            let unique = app::unique_id(&SystemClock)?;
             let installed = durable::install_executable(&binary, &dir, BINARY, &unique).map_err(|error| {
                 let message = format!("DIR: {}: {error}", dir.display());
                 match error.kind() {

@@ -7,6 +7,9 @@ use rustix::process::Signal;
 
 use crate::support::{BINARY, Client, JOB, Request, Setup, Sidecar, WORKSPACE, binary, tool, wait_for};
 
+/// Arguments, environment, exit code, and a part of the message.
+type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+
 #[test]
 fn each_bad_start_has_its_message_and_exit_code() {
     let temp = tempfile::tempdir().unwrap();
@@ -17,7 +20,6 @@ fn each_bad_start_has_its_message_and_exit_code() {
     let taken_port = taken.local_addr().unwrap().port();
     let taken_address = format!("127.0.0.1:{taken_port}");
     let taken_port = taken_port.to_string();
-    type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
     let rows: [Row<'_>; 27] = [
         (&["serve"], &[("UCLOUD_JOB_ID", "")], 2, "--job-id: is required; give it, or set UCLOUD_JOB_ID"),
         (&["serve"], &[("UCLOUD_WORKSPACE_ID", "")], 2, "--workspace-id: is required"),
