@@ -55,7 +55,7 @@ pub fn process_environment(name: &str) -> Option<OsString> {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[expect(clippy::doc_markdown, reason = "these are the help texts")]
 pub struct ServeFlags {
-    /// Address to listen on; may be repeated [env: AUDIT_LOG_LISTEN, comma-separated] [default: 127.0.0.1:48291 and [::1]:48291]
+    /// Address to listen on; may be repeated [env: AUDIT_LOG_LISTEN, comma-separated] [default: port 48291 of 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<String>,
     /// Listen on, and answer to, addresses that are not loopback
@@ -73,10 +73,10 @@ pub struct ServeFlags {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the command's own help")]
     pub retention: RetentionFlags,
-    /// The job's id, in every line [env: UCLOUD_JOB_ID] [required]
+    /// The job's id, in every line [env: UCLOUD_JOB_ID] (required)
     #[arg(long, value_name = "ID")]
     pub job_id: Option<String>,
-    /// The workspace's id, in every line [env: UCLOUD_WORKSPACE_ID] [required]
+    /// The workspace's id, in every line [env: UCLOUD_WORKSPACE_ID] (required)
     #[arg(long, value_name = "ID")]
     pub workspace_id: Option<String>,
     /// The job's rank, in every segment's name [env: UCLOUD_RANK] [default: 0]

@@ -1,7 +1,7 @@
 //! The sidecar's HTTP interface: routes, and what every request goes through before them.
 //!
-//! Checks come in the order of the contract: framing (hyper), `Host`, `Origin` ([`guard`]), path and method (the
-//! router), content type, length, drain and queue, body ([`append`]).
+//! Checks come in the order of the contract: framing (hyper), `Host`, `Origin` (`guard`), path and method (the
+//! router), content type, length, drain and queue, body (`append`).
 
 mod append;
 mod body;

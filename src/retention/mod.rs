@@ -1,6 +1,6 @@
 //! Retention: which segments are old enough to go, and one pass that removes them.
 //!
-//! What decides is pure ([`Rule`]); what acts is [`sweep`]. A segment goes when the youngest of three instants is older
+//! What decides is pure ([`Rule`]); what acts is [`sweep()`]. A segment goes when the youngest of three instants is older
 //! than the period: its name's, its modification time, and the time of its last readable line. So neither a file
 //! that somebody touched nor one that holds young events under an old name is removed, and an active segment, which is
 //! never older than a day, is never old.
