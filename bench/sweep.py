@@ -10,7 +10,6 @@ in a temporary folder (--data says where) and removed.
 import argparse
 import datetime
 import os
-import resource
 import shutil
 import subprocess
 import tempfile
@@ -36,20 +35,23 @@ def make(root, segments, per_folder):
 
 
 def sweep(binary, config, root, *flags):
-    """Seconds and peak KiB of one sweep; each in a process of its own, as peaks do not go down."""
-    pid = os.fork()
-    if pid == 0:
-        begun = time.perf_counter()
-        command = [binary, "sweep", root, "--config", config, *flags]
-        with open(os.devnull, "wb") as null:
-            subprocess.run(command, stdout=null, stderr=null, check=True)
-        seconds = time.perf_counter() - begun
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        print(f"{' '.join(flags) or 'sweep':>12} {seconds:10.2f} s {peak / 1024:8.1f} MiB", flush=True)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    if status:
+    """Prints seconds and peak resident memory of one sweep."""
+    begun = time.perf_counter()
+    command = [binary, "sweep", root, "--config", config, *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        try:
+            with open(f"/proc/{process.pid}/status") as status:
+                # The high-water mark of the program itself; getrusage would count the fork before it as well.
+                peak = next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), peak)
+        except OSError:
+            pass
+        time.sleep(0.005)
+    seconds = time.perf_counter() - begun
+    if process.returncode:
         raise SystemExit("the sweep failed")
+    print(f"{' '.join(flags) or 'sweep':>12} {seconds:10.2f} s {peak / 1024:8.1f} MiB", flush=True)
 
 
 def main():

@@ -146,14 +146,6 @@ impl Folder {
     pub fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
         retry(|| rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR))
     }
-
-    /// Makes removals durable.
-    ///
-    /// # Errors
-    /// Those of `fsync`.
-    pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(&self.fd)?)
-    }
 }
 
 fn facts_of(stat: &rustix::fs::Stat) -> Facts {

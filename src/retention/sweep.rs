@@ -88,7 +88,8 @@ struct Sweep<'a> {
 /// name and, in a [`Scope::Tree`], empty job folders: those directly in `directory`, or in one named `audit`. It goes on
 /// where something fails.
 ///
-/// Memory does not grow with the number of files or folders.
+/// Memory does not grow with the number of files or folders. Removals are not synced: what a power cut brings back, the
+/// next pass removes again, and an `fsync` a folder would take most of the time of a large tree.
 ///
 /// # Errors
 /// The directory itself can't be opened or checked for holds.
@@ -176,7 +177,6 @@ impl Sweep<'_> {
                 return false;
             }
         };
-        let removed_before = self.summary.removed;
         let mut is_empty = true;
         for entry in entries {
             is_empty = false;
@@ -187,12 +187,6 @@ impl Sweep<'_> {
                     break;
                 }
             }
-        }
-        if self.summary.removed > removed_before
-            && !self.dry_run
-            && let Err(error) = folder.sync()
-        {
-            self.kept(folder.path().to_owned(), error);
         }
         is_empty
     }

@@ -59,7 +59,11 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
     for path in [root.path(), &audit] {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
-    std::os::unix::fs::chown(&audit, Some(65532), Some(65532)).unwrap();
+    // Kubernetes puts a file there for the reason of the exit.
+    let termination_log = root.path().join("dev/termination-log");
+    std::fs::create_dir(root.path().join("dev")).unwrap();
+    std::fs::write(&termination_log, "before").unwrap();
+    std::fs::set_permissions(&termination_log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     // UCloud's user as well: the binary must not mind who it is.
     let port = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
     for user in [65532, 11042] {
@@ -92,6 +96,11 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
         )
         .unwrap();
         assert!(child.wait().unwrap().success());
+        let line = std::fs::read_to_string(&termination_log).unwrap();
+        assert!(
+            line.starts_with("appended 1 events, ") && line.ends_with(" in 1 segments; refusals: none\n"),
+            "{line}"
+        );
     }
     assert_eq!(crate::support::lines(&audit).len(), 2);
 }
