@@ -209,6 +209,8 @@ fn a_full_queue_refuses_and_a_large_request_is_taken_when_it_is_empty() {
         }
     };
     assert!(matches!(refused, AppendError::Busy));
+    // The one that was refused would have passed the bound; none that was taken has.
+    assert!((850..=1000).contains(&inside.metrics.queue_bytes.get()), "{}", inside.metrics.queue_bytes.get());
     assert!(queued.len() <= 5, "{}", queued.len());
     drop(go);
     inside.outcome(large).unwrap();

@@ -300,10 +300,16 @@ fn a_clock_that_runs_ahead_removes_nothing() {
         file(&app.dir, &segment(at), &line(at), at)
     };
     let (year, decade) = (aged(365), aged(3650));
+    let text = || app.send(&crate::support::Request::new("GET", "/metrics")).text();
+    // The time of the start is taken by now.
+    wait_for("the first setting", || text().contains("audit_log_retention_days 36500").then_some(()));
     clock.set(NOW.plus_millis(3_600_001));
     set(1000);
-    let text = || app.send(&crate::support::Request::new("GET", "/metrics")).text();
     wait_for("the setting", || text().contains("audit_log_retention_days 1000").then_some(()));
+    // By the time the next setting is in force, the last has been acted upon.
+    set(999);
+    wait_for("the next setting", || text().contains("audit_log_retention_days 999").then_some(()));
+    assert!(decade.exists());
     // An hour and more ahead of the time since the start: not even what is old by any clock.
     clock.set(NOW.plus_millis(3_600_000));
     set(500);

@@ -170,6 +170,40 @@ fn drop_and_read(mut inside: Inside, first: &str) {
 }
 
 #[test]
+fn what_others_did_during_a_failing_write_is_neither_filled_up_nor_cut_off() {
+    let acts: [(Act, &str); 2] = [
+        (|path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(), ""),
+        (
+            |path| fs::OpenOptions::new().append(true).open(path).unwrap().write_all(&[b'x'; 1000]).unwrap(),
+            "xxxxxxxxxx",
+        ),
+    ];
+    for (act, kept) in acts {
+        let faults = Faults::none();
+        let inside = Inside::start(Ticking(ManualClock::new(NOW)), &faults, options());
+        let first = inside.append("a").unwrap().segment;
+        let path = inside.dir.join(&*first);
+        let target = path.clone();
+        faults.set(move |call| {
+            if call == Call::Write {
+                act(&target);
+                return Err(std::io::Error::from_raw_os_error(crate::support::disk::EIO));
+            }
+            Ok(())
+        });
+        match inside.append("b").unwrap_err() {
+            AppendError::Refused(refusal) => assert_eq!(refusal.written, Written::Unknown),
+            other => panic!("{other}"),
+        }
+        faults.clear();
+        assert_ne!(inside.append("c").unwrap().segment, first);
+        let left = fs::read(&path).unwrap();
+        assert!(!left.contains(&0), "NUL bytes in what was acknowledged");
+        assert!(String::from_utf8_lossy(&left).contains(kept));
+    }
+}
+
+#[test]
 fn a_hard_link_is_no_tampering() {
     let inside = start(false);
     let first = inside.append("a").unwrap().segment;
