@@ -276,8 +276,8 @@ async fn keep_swept(
         let days = settings.borrow_and_update().and_then(|settings| settings.retention_days);
         if let Some(days) = days {
             let now = clock.now();
-            let since = clock.steady().saturating_sub(steady_begun) + CLOCK_AHEAD_MAX;
-            if i128::from(now.millis() - wall_begun.millis()) > i128::try_from(since.as_millis()).unwrap_or(i128::MAX) {
+            let believable = clock.steady().saturating_sub(steady_begun) + CLOCK_AHEAD_MAX;
+            if now.millis() - wall_begun.millis() > i64::try_from(believable.as_millis()).unwrap_or(i64::MAX) {
                 error!("the clock has run more than an hour ahead since the start: nothing is removed");
             } else {
                 let (dir, metrics) = (dir.clone(), Arc::clone(&metrics));

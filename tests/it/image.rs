@@ -90,6 +90,11 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
             .status()
             .unwrap();
         assert!(health.success());
+        // A directory that may no longer be written to is told before the next event finds out.
+        std::os::unix::fs::chown(&audit, Some(0), Some(0)).unwrap();
+        let reason = Client::connect(address).send(&Request::new("GET", "/readyz")).refused(503, "not_ready");
+        assert!(reason.contains("Permission denied"), "{reason}");
+        std::os::unix::fs::chown(&audit, Some(user), Some(user)).unwrap();
         rustix::process::kill_process(
             rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(),
             rustix::process::Signal::TERM,

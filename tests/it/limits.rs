@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Request, Setup, Sidecar, wait_for};
+use audit_log::clock::SystemClock;
+use audit_log::http::Limits;
+
+use crate::support::disk::Faults;
+use crate::support::inside::{InsideApp, options};
+use crate::support::{Client, Request, Setup, Sidecar, wait_for};
 
 const MIB: usize = 1 << 20;
 
@@ -184,6 +189,27 @@ fn slow_headers_and_slow_bodies_are_408() {
     // The connection that only idled is still good.
     assert_eq!(idle.send(&Request::post(r#"{"event":"a"}"#)).status, 200);
     assert_eq!(sidecar.lines().len(), 2);
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_its_time_and_not_before() {
+    assert_eq!(Limits::default().idle_time_max, Duration::from_secs(75));
+    let limits = Limits { idle_time_max: Duration::from_secs(2), ..Limits::default() };
+    let app = InsideApp::with_limits(SystemClock, &Faults::none(), options(), None, limits);
+    let (mut idle, mut busy) = (Client::connect(app.address), Client::connect(app.address));
+    let begun = Instant::now();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(busy.send(&Request::post(r#"{"event":"a"}"#)).status, 200);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        assert!(idle.is_closed());
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use audit_log::app::{self, Listeners, Parts, Signals};
 use audit_log::clock::{Clock, ManualClock};
 use audit_log::config::ServeFlags;
+use audit_log::http::Limits;
 use audit_log::metrics::Metrics;
 use audit_log::record::{Event, Identity, Timestamp};
 use audit_log::writer::{self, Ack, AppendError, Appender, Writer};
@@ -127,6 +128,16 @@ impl Signals for Told {
 
 impl InsideApp {
     pub(crate) fn start(clock: impl Clock, faults: &Faults, options: writer::Options, config: Option<&Path>) -> Self {
+        Self::with_limits(clock, faults, options, config, Limits::default())
+    }
+
+    pub(crate) fn with_limits(
+        clock: impl Clock,
+        faults: &Faults,
+        options: writer::Options,
+        config: Option<&Path>,
+        limits: Limits,
+    ) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("audit");
         std::fs::create_dir(&dir).unwrap();
@@ -142,6 +153,7 @@ impl InsideApp {
         let directory = FaultyDirectory::new(&dir, faults);
         let mut parts = Parts::new(Arc::new(clock), None);
         parts.writer = options;
+        parts.limits = limits;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
