@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::file::FileSettings;
@@ -271,7 +271,7 @@ async fn keep_swept(
         let touched = dir.clone();
         let touched = tokio::task::spawn_blocking(move || durable::touch_directory(&touched)).await;
         if let Ok(Err(error)) = touched {
-            debug!(%error, "the audit directory's time can't be set");
+            warn!(%error, "the audit directory's time can't be set: a sweep of the whole volume may take it for an old one");
         }
         let days = settings.borrow_and_update().and_then(|settings| settings.retention_days);
         if let Some(days) = days {
@@ -286,7 +286,7 @@ async fn keep_swept(
                         if matches!(notice, Notice::Removed { .. }) {
                             metrics.segments_removed_total.inc();
                         }
-                        log_notice(&notice, false);
+                        log_notice(&notice);
                     })
                 });
                 match swept.await {
@@ -311,18 +311,13 @@ async fn keep_swept(
 }
 
 /// Logs what a sweep tells.
-pub fn log_notice(notice: &Notice<'_>, dry_run: bool) {
+pub fn log_notice(notice: &Notice<'_>) {
     match notice {
         Notice::Removed { path, bytes, newest, rule } => {
             let path = path.display();
             let rule = format!("retentionPeriodInDays={}", rule.days);
-            if dry_run {
-                info!(%path, bytes, %newest, rule, "segment would be removed");
-            } else {
-                info!(%path, bytes, %newest, rule, "segment removed");
-            }
+            info!(%path, bytes, %newest, rule, "segment removed");
         }
-        Notice::RemovedFolder { path } if dry_run => info!(path = %path.display(), "empty folder would be removed"),
         Notice::RemovedFolder { path } => info!(path = %path.display(), "empty folder removed"),
         Notice::Hold { path } => info!(path = %path.display(), "on hold: nothing is removed at or below"),
         Notice::Kept { path, error } => warn!(path = %path.display(), %error, "kept because of an error"),

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, LogFlags, RetentionFlags, ServeFlags, SettingError, file, process_environment};
-use crate::retention::{Rule, Scope, Summary, sweep};
+use crate::retention::{Notice, Rule, Scope, Summary, sweep};
 use crate::{app, client, durable, telemetry};
 
 /// Exit code of bad usage.
@@ -240,9 +240,23 @@ fn sweep_all(flags: &SweepFlags) -> Result<ExitCode, Failure> {
     let mut rows = Vec::new();
     let mut failed = false;
     for dir in &flags.dirs {
-        let swept = sweep(dir, Scope::Tree, Rule { days }, now, flags.dry_run, &mut |notice| {
-            app::log_notice(&notice, flags.dry_run);
+        let mut printed = Ok(());
+        let mut say = |line: String| {
+            if printed.is_ok() {
+                printed = print(&line);
+            }
+        };
+        let swept = sweep(dir, Scope::Tree, Rule { days }, now, flags.dry_run, &mut |notice| match &notice {
+            Notice::Hold { path } => say(format!("on hold: {}\n", path.display())),
+            Notice::Removed { path, bytes, newest, .. } if flags.dry_run => {
+                say(format!("would remove: {} ({bytes} bytes, newest {newest})\n", path.display()));
+            }
+            Notice::RemovedFolder { path } if flags.dry_run => {
+                say(format!("would remove: {} (an empty folder)\n", path.display()));
+            }
+            _ => app::log_notice(&notice),
         });
+        printed?;
         match swept {
             Ok(summary) => {
                 failed |= summary.errors > 0;

@@ -42,6 +42,8 @@ const NOT_RUNNABLE: u8 = 126;
 /// What shells add to the number of the signal that ended a command.
 const SIGNALED: i32 = 128;
 
+/// How long a signal waits for the start that is being recorded, so that its exit can be recorded as well.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 /// The signals that are passed on.
 const PASSED_ON: [SignalKind; 6] = [
     SignalKind::terminate(),
@@ -65,14 +67,23 @@ pub async fn run(flags: &RunFlags, address: SocketAddr, timeout: Duration) -> an
     let start = body(&format!("{}_START", flags.event), None, Some(&meta));
     // Signals are caught before the event is sent: one that comes in between must not leave a start without its exit.
     let mut signals = catch_signals()?;
+    let starting = post(address, start, timeout);
+    tokio::pin!(starting);
     tokio::select! {
-        started = post(address, start, timeout) => {
+        biased;
+        started = &mut starting => {
             started.context("the start could not be recorded, so the command was not started")?;
         }
         Some(kind) = signals.recv() => {
             let code = u8::try_from(SIGNALED + kind.as_raw_value()).unwrap_or(u8::MAX);
-            let told = "told to stop before the start was recorded, which it may have been; the command was not started";
-            return Ok((code, Err(anyhow::anyhow!(told))));
+            let told = "told to stop before the command was started";
+            if let Ok(Ok(_)) = tokio::time::timeout(START_PATIENCE, starting).await {
+                let meta = json!({ "status": null, "signal": kind.as_raw_value(), "error": told, "duration": 0.0 });
+                let exit = body(&format!("{}_EXIT", flags.event), None, Some(&to_raw_value(&meta)?));
+                post(address, exit, timeout).await.context("the exit could not be recorded")?;
+                return Ok((code, Err(anyhow::anyhow!(told))));
+            }
+            return Ok((code, Err(anyhow::anyhow!("{told}; its start may have been recorded"))));
         }
     }
 

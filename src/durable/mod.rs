@@ -20,7 +20,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 
 pub use self::folder::{EntryKind, Facts, Folder};
 
@@ -117,16 +117,19 @@ pub trait SegmentFile: Send + 'static {
     /// Those of `pread`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Appends all of `bytes`, in as many writes as it takes.
+    /// Appends all of `bytes`, in as many writes as it takes, and counts in `written` what the writes claim.
     ///
     /// # Errors
     /// The first error but [`io::ErrorKind::Interrupted`]; some of the bytes may have been written.
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, mut bytes: &[u8], written: &mut u64) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 // A file that claims more than it was given is caught by the check of its length.
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Ok(some) => {
+                    bytes = bytes.get(some..).unwrap_or_default();
+                    *written = written.saturating_add(u64::try_from(some).unwrap_or(u64::MAX));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -200,10 +203,12 @@ impl Directory for AuditDirectory {
                 "another directory lies at the path of the audit directory",
             ));
         }
-        self.home = open_directory(&self.path)?;
-        self.id = file_id(&self.home.metadata()?);
+        let home = open_directory(&self.path)?;
+        let id = file_id(&home.metadata()?);
         // Its own entry is as new as it is.
-        sync_parent(&self.path)
+        sync_parent(&self.path)?;
+        (self.home, self.id) = (home, id);
+        Ok(())
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
@@ -308,13 +313,14 @@ pub fn real_path(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
 }
 
-/// Creates a directory and those above it, as far as they do not exist. Its own entry is durable then.
+/// Creates a directory and those above it, as far as they do not exist. Their entries are durable then.
 ///
 /// # Errors
 /// Those of `mkdir` and `fsync`.
 pub fn create_directories(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|level| !level.exists()).map(Path::to_owned).collect();
     fs::create_dir_all(path)?;
-    sync_parent(path)
+    missing.iter().filter(|level| !level.as_os_str().is_empty()).try_for_each(|level| sync_parent(level))
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
@@ -329,7 +335,9 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of `open` and `utimensat`.
 pub fn touch_directory(path: &Path) -> io::Result<()> {
-    open_directory(path)?.set_modified(std::time::SystemTime::now())
+    // Both times to now, and not to a time of ours: for that it is enough to have the right to write.
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(rustix::fs::futimens(open_directory(path)?, &Timestamps { last_access: now, last_modification: now })?)
 }
 
 /// Replaces the content of a file, if there is one and it may be written to.

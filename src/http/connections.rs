@@ -174,7 +174,7 @@ impl Server {
         self.registry.lock().iter().any(|connection| connection.phase.load(Ordering::Relaxed) != phase::IDLE)
     }
 
-    /// Ends every connection after its present request, and waits until there is none. Requests that are still
+    /// Ends every connection after its present request, and waits until there is none. Requests whose body is still
     /// arriving after `patience`, and answers that nobody takes, are given up; those that wait for us are not.
     pub async fn end(&self, patience: Duration) {
         self.ending.send_replace(true);

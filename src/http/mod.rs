@@ -90,14 +90,16 @@ impl Routes {
     /// Answers one request.
     pub(crate) async fn answer(&mut self, request: Request) -> Response {
         let (mut parts, mut body) = request.into_parts();
-        if let Err(problem) = guard::check(&parts, self.hosts) {
-            return refuse(&self.metrics, &problem, &parts, &mut body).await;
-        }
+        let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
         if parts.uri.path().contains("//") {
             parts.uri = collapse_slashes(&parts.uri);
         }
-        let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-        let Ok(mut response) = self.router.call(Request::from_parts(parts, body)).await;
+        let mut response = if let Err(problem) = guard::check(&parts, self.hosts) {
+            refuse(&self.metrics, &problem, &parts, &mut body).await
+        } else {
+            let Ok(response) = self.router.call(Request::from_parts(parts, body)).await;
+            response
+        };
         if chunked {
             // RFC 9112 §6.1: it may have had a Content-Length as well, and then the connection must not go on.
             response.headers_mut().insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));

@@ -188,17 +188,18 @@ impl<D: Directory> Committer<D> {
         let ts = keep_ts.unwrap_or_else(|| clock.now()).max(segment.last_ts);
         lines.stamp(ts);
 
-        if let Err(error) = segment.file.write_all(lines.bytes) {
-            return Err(self.set_back(Step::Write, error, ts, bytes));
+        let mut written = 0;
+        if let Err(error) = segment.file.write_all(lines.bytes, &mut written) {
+            return Err(self.set_back(Step::Write, error, ts, written));
         }
         let synced = segment.file.sync_data();
         let synced = synced.and_then(|()| if segment.is_new() { directory.sync() } else { Ok(()) });
         if let Err(error) = synced {
-            return Err(self.set_back(Step::Sync, error, ts, bytes));
+            return Err(self.set_back(Step::Sync, error, ts, written));
         }
         let expected = segment.bytes + bytes;
         match segment.look(directory, expected) {
-            Err(error) => return Err(self.set_back(Step::Verify, error, ts, bytes)),
+            Err(error) => return Err(self.set_back(Step::Verify, error, ts, written)),
             Ok(Some(tampering)) => {
                 let segment_was_used = !segment.is_new();
                 self.report_tampering(tampering);
@@ -221,16 +222,17 @@ impl<D: Directory> Committer<D> {
     }
 
     /// Undoes an attempt. The segment stays in use only if a write failed and its bytes could be cut off again.
-    fn set_back(&mut self, step: Step, error: io::Error, ts: Timestamp, attempted: u64) -> Setback {
+    fn set_back(&mut self, step: Step, error: io::Error, ts: Timestamp, written: u64) -> Setback {
         let mut segment = self.active.take().expect("an attempt has a segment");
         let segment_was_used = !segment.is_new();
-        let taken_back = segment.take_back(&self.directory, attempted);
+        let taken_back = segment.take_back(&self.directory, written);
         if let Err(error) = &taken_back {
             error!(segment = %segment.text, %error, "what was written without success could not be taken back");
         }
         let taken_back = taken_back.is_ok();
         if !segment_was_used {
-            let found = self.directory.stat(&segment.text);
+            // Where the directory itself is out of sight, so is a file that is still in it.
+            let found = self.directory.ensure().and_then(|()| self.directory.stat(&segment.text));
             if found.map_or(true, |found| found.is_some_and(|stat| stat.id == segment.id)) {
                 self.leftovers.push(Leftover { name: Arc::clone(&segment.text), id: segment.id });
             }
@@ -329,6 +331,9 @@ impl<D: Directory> Committer<D> {
 
     /// Removes what is left of earlier failures, as far as possible.
     fn clear_leftovers(&mut self) {
+        if self.leftovers.is_empty() || self.directory.ensure().is_err() {
+            return;
+        }
         let Self { leftovers, directory, .. } = self;
         leftovers.retain(|left| remove_if_same(directory, &left.name, left.id).is_err());
     }
@@ -366,15 +371,19 @@ impl<D: Directory> Committer<D> {
             _ => Err(io::Error::other("a file of an earlier failure can't be removed")),
         };
         match copied {
-            Ok(name) => {
+            Ok((name, bytes)) => {
                 self.orphans_retry = None;
+                if bytes < orphan.bytes {
+                    error!(segment = %orphan.text, lost_bytes = orphan.bytes - bytes, "it had been cut before it was deleted");
+                }
                 warn!(segment = %orphan.text, to = %name, lines = orphan.lines, "deleted segment copied back");
             }
-            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => report_lost(&orphan),
+            Err(_) if orphan.is_stale() => report_lost(&orphan),
             Err(error) => {
                 error!(segment = %orphan.text, %error, "deleted segment not copied back yet");
                 self.orphans_retry = Some((now + pause, pause));
-                self.orphans.push(orphan);
+                // Behind the others: they may be smaller, and there may be room for them.
+                self.orphans.insert(0, orphan);
             }
         }
     }

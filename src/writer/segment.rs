@@ -117,41 +117,46 @@ impl<F: SegmentFile> Segment<F> {
         }
     }
 
-    /// Takes back what lies beyond the durable length, durably; a new segment is removed. `attempted` is the length of
-    /// what was being written.
+    /// Whether the file was deleted by another client of a network file system, so that it can't even be read.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self.file.stat(), Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle)
+    }
+
+    /// Takes back what lies beyond the durable length, durably; a new segment is removed. `written` is how much of it our
+    /// writes have put there.
     ///
     /// # Errors
-    /// What was written may still be there. If the length is not one that our writing can have led to, somebody else
+    /// What was written may still be there. If the length is not what our writing has led to, somebody else
     /// has cut or appended: then nothing is done, so that neither NUL bytes are put into what was acknowledged nor
     /// anything of theirs is destroyed.
-    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D, attempted: u64) -> io::Result<()> {
+    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D, written: u64) -> io::Result<()> {
         if self.is_new() {
             return match remove_if_same(directory, &self.text, self.id) {
                 Ok(Removal::Removed) => Ok(()),
                 Ok(Removal::NotOurs) | Err(_) => self.file.cut(0),
             };
         }
-        let length = self.file.stat()?.len;
-        if !(self.bytes..=self.bytes + attempted).contains(&length) {
+        if self.file.stat()?.len != self.bytes + written {
             return Err(io::Error::other("somebody else has changed its length"));
         }
         self.file.cut(self.bytes)
     }
 
     /// Copies the durable lines to a new file under the same name, or, if that is taken, to a segment of an earlier
-    /// time, since none may be named later than its first line. Returns the name.
+    /// time, since none may be named later than its first line. Returns the name, and how many bytes there were: fewer
+    /// than were acknowledged if somebody had cut the file before.
     ///
     /// A copy that fails is removed; if that fails too, it goes to `leftovers`.
     pub(super) fn copy_back<D: Directory<File = F>>(
         &self,
         directory: &D,
         leftovers: &mut Vec<Leftover>,
-    ) -> io::Result<SegmentName> {
+    ) -> io::Result<(SegmentName, u64)> {
         let (file, name) = create_no_later(directory, &self.name)?;
         let mut copy = Self::adopt(directory, file, name, self.last_ts)?;
-        let copied = self.copy_to(&mut copy.file).and_then(|()| directory.sync());
+        let copied = self.copy_to(&mut copy.file).and_then(|bytes| directory.sync().map(|()| bytes));
         match copied {
-            Ok(()) => Ok(copy.name),
+            Ok(bytes) => Ok((copy.name, bytes)),
             Err(error) => {
                 if remove_if_same(directory, &copy.text, copy.id).is_err() {
                     leftovers.push(Leftover { name: copy.text, id: copy.id });
@@ -161,19 +166,19 @@ impl<F: SegmentFile> Segment<F> {
         }
     }
 
-    fn copy_to(&self, copy: &mut F) -> io::Result<()> {
+    fn copy_to(&self, copy: &mut F) -> io::Result<u64> {
         let mut buffer = vec![0; 64 << 10];
         let mut offset = 0;
         while offset < self.bytes {
             let want = usize::try_from(self.bytes - offset).unwrap_or(usize::MAX).min(buffer.len());
             let read = self.file.read_at(&mut buffer[..want], offset)?;
             if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                break;
             }
-            copy.write_all(&buffer[..read])?;
-            offset += u64::try_from(read).expect("a buffer's length fits");
+            copy.write_all(&buffer[..read], &mut offset)?;
         }
-        copy.sync_data()
+        copy.sync_data()?;
+        Ok(offset)
     }
 }
 

@@ -234,6 +234,14 @@ fn a_chunked_body_is_read_and_the_connection_then_closed() {
     let response = client.send(&request);
     assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     assert!(client.is_closed());
+    // So is that of a refused one.
+    for (name, value) in [("Origin", "null"), ("Content-Encoding", "gzip")] {
+        let mut client = sidecar.connect();
+        let response = client.send(&request.clone().header(name, value));
+        assert!((400..500).contains(&response.status), "{}", response.status);
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(client.is_closed());
+    }
     // With a length as well it is read as chunked, or refused; never as two requests.
     for (first, second) in
         [("Transfer-Encoding: chunked", "Content-Length: 3"), ("Content-Length: 3", "Transfer-Encoding: chunked")]

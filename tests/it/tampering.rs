@@ -137,6 +137,45 @@ fn a_deleted_segment_is_copied_back_under_its_name_whole() {
 }
 
 #[test]
+fn a_deleted_segment_outlasts_a_directory_that_is_covered_for_a_while() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, away) = (temp.path().join("audit"), temp.path().join("away"));
+    fs::create_dir(&dir).unwrap();
+    let clock = ManualClock::new(NOW);
+    let faults = Faults::none();
+    let inside = Inside::in_dir(&dir, clock.clone(), &faults, options());
+    let first = inside.append("a").unwrap().segment;
+    fs::remove_file(dir.join(&*first)).unwrap();
+    fs::rename(&dir, &away).unwrap();
+    fs::create_dir(&dir).unwrap();
+    // The clock steps back, so that the segment is closed while nothing can be copied back.
+    clock.set(NOW.plus_millis(-5000));
+    faults.calls();
+    wait_for("some tries", || {
+        (faults.calls().iter().filter(|call| **call == Call::Ensure).count() > 1)
+            .then(|| clock.pass(Duration::from_secs(1)))
+    });
+    fs::remove_dir(&dir).unwrap();
+    fs::rename(&away, &dir).unwrap();
+    wait_for("the copy", || {
+        clock.pass(Duration::from_secs(1));
+        (events(&inside) == "a").then_some(())
+    });
+}
+
+#[test]
+fn of_a_segment_that_was_cut_and_then_deleted_what_is_left_is_copied_back() {
+    let mut inside = start(false);
+    let first = inside.append("a").unwrap().segment;
+    let length = fs::metadata(inside.dir.join(&*first)).unwrap().len();
+    inside.append("b").unwrap();
+    fs::OpenOptions::new().write(true).open(inside.dir.join(&*first)).unwrap().set_len(length).unwrap();
+    fs::remove_file(inside.dir.join(&*first)).unwrap();
+    inside.close();
+    assert_eq!(inside.names(), [["a"]]);
+}
+
+#[test]
 fn a_deleted_segment_is_copied_back_at_the_end_at_the_latest() {
     let mut inside = start(false);
     let first = inside.append("a").unwrap().segment;

@@ -86,6 +86,8 @@ pub(crate) struct FaultyDirectory {
 
 pub(crate) struct FaultyFile {
     inner: File,
+    /// The error of a write that has put down a part of its bytes already.
+    pending: Option<io::Error>,
     faults: Faults,
 }
 
@@ -105,7 +107,7 @@ impl Directory for FaultyDirectory {
 
     fn create(&self, name: &str) -> io::Result<FaultyFile> {
         self.faults.at(Call::Create)?;
-        Ok(FaultyFile { inner: self.inner.create(name)?, faults: self.faults.clone() })
+        Ok(FaultyFile { inner: self.inner.create(name)?, pending: None, faults: self.faults.clone() })
     }
 
     fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
@@ -126,12 +128,15 @@ impl Directory for FaultyDirectory {
 
 impl SegmentFile for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A failing write leaves a part, as a full disk does.
-        if let Err(error) = self.faults.at(Call::Write) {
-            if error.kind() != io::ErrorKind::Interrupted {
-                SegmentFile::write(&mut self.inner, &bytes[..bytes.len() / 2])?;
-            }
+        if let Some(error) = self.pending.take() {
             return Err(error);
+        }
+        if let Err(error) = self.faults.at(Call::Write) {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+            // As a full disk does: a part is written, and the next write fails.
+            self.pending = Some(error);
         }
         // Short writes are the rule here.
         let some = bytes.len().div_ceil(2);
