@@ -77,13 +77,12 @@ pub async fn run(flags: &RunFlags, address: SocketAddr, timeout: Duration) -> an
         Some(kind) = signals.recv() => {
             let code = u8::try_from(SIGNALED + kind.as_raw_value()).unwrap_or(u8::MAX);
             let told = "told to stop before the command was started";
-            if let Ok(Ok(_)) = tokio::time::timeout(START_PATIENCE, starting).await {
-                let meta = json!({ "status": null, "signal": kind.as_raw_value(), "error": told, "duration": 0.0 });
-                let exit = body(&format!("{}_EXIT", flags.event), None, Some(&to_raw_value(&meta)?));
-                post(address, exit, timeout).await.context("the exit could not be recorded")?;
-                return Ok((code, Err(anyhow::anyhow!(told))));
+            if !matches!(tokio::time::timeout(START_PATIENCE, starting).await, Ok(Ok(_))) {
+                return Ok((code, Err(anyhow::anyhow!("{told}; its start may have been recorded"))));
             }
-            return Ok((code, Err(anyhow::anyhow!("{told}; its start may have been recorded"))));
+            let meta = json!({ "status": null, "signal": kind.as_raw_value(), "error": told, "duration": 0.0 });
+            let recorded = record_exit(flags, address, timeout, &meta).await;
+            return Ok((code, recorded.and(Err(anyhow::anyhow!(told)))));
         }
     }
 
@@ -101,10 +100,19 @@ pub async fn run(flags: &RunFlags, address: SocketAddr, timeout: Duration) -> an
     };
     meta["duration"] = json!(begun.elapsed().as_secs_f64());
     let failed = meta["error"].as_str().map(|error| format!("{}: {error}", argv[0]));
-    let meta = to_raw_value(&meta).context("meta can be written")?;
+    let recorded = record_exit(flags, address, timeout, &meta).await;
+    Ok((code, recorded.and(failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed))))))
+}
+
+async fn record_exit(
+    flags: &RunFlags,
+    address: SocketAddr,
+    timeout: Duration,
+    meta: &serde_json::Value,
+) -> anyhow::Result<()> {
+    let meta = to_raw_value(meta).context("meta can be written")?;
     let exit = body(&format!("{}_EXIT", flags.event), None, Some(&meta));
-    let recorded = post(address, exit, timeout).await.context("the exit could not be recorded");
-    Ok((code, recorded.and_then(|_| failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!(failed))))))
+    post(address, exit, timeout).await.context("the exit could not be recorded").map(drop)
 }
 
 fn catch_signals() -> anyhow::Result<mpsc::UnboundedReceiver<SignalKind>> {

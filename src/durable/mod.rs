@@ -376,3 +376,24 @@ pub fn install_executable(from: &Path, directory: &Path, name: &str, unique: &st
     }
     copied.map(|()| target)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_network_client_only_hides_counts_as_deleted() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut directory = AuditDirectory::open(temp.path(), 0o640).unwrap();
+        for (hidden, links) in [(".nfs000000000000a1b2", 0), (".fuse_hidden0001", 0), ("renamed.jsonl", 1)] {
+            let file = directory.create("segment").unwrap();
+            assert_eq!(SegmentFile::stat(&file).unwrap().links, 1);
+            fs::rename(temp.path().join("segment"), temp.path().join(hidden)).unwrap();
+            assert_eq!(SegmentFile::stat(&file).unwrap().links, links, "{hidden}");
+        }
+        let file = directory.create("segment").unwrap();
+        fs::remove_file(temp.path().join("segment")).unwrap();
+        assert_eq!(SegmentFile::stat(&file).unwrap().links, 0);
+        directory.ensure().unwrap();
+    }
+}

@@ -216,7 +216,8 @@ impl Server {
             // Whoever says that nothing more will come still wants the answer.
             .half_close(true)
             .max_header_size(registry.limits.header_bytes_max)
-            .max_buf_size(registry.limits.header_bytes_max.max(16 << 10) + 1024)
+            // Beyond the head, so that it is the limit above that refuses one.
+            .max_buf_size(registry.limits.header_bytes_max + 1024)
             .serve_connection(io, service);
         let mut ending = self.ending.subscribe();
         let mut last_request = false;

@@ -327,7 +327,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a group and swaps it for `spare`; false if it is time to check instead.
+    /// Waits for work. A group that has gathered is swapped for `spare`.
     fn take(&self, spare: &mut Group) -> Work {
         let wait = self.options.check_every.min(until_midnight(self.clock.now()));
         let mut state = self.lock();

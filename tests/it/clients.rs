@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{BINARY, Sidecar, tool, wait_for};
 
@@ -99,7 +99,9 @@ fn example(program: &str, file: &str) {
     let run = |url: &str| command(program).arg(&path).env("AUDIT_LOG_URL", url).output().unwrap();
     let mut sidecar = Sidecar::start();
     let url = format!("http://localhost:{}/append", sidecar.address.port());
+    let begun = Instant::now();
     succeed(&run(&url));
+    let took = begun.elapsed();
     let line = documented_line(&sidecar);
     assert!(line.contains(r#""message":"Exported results to \"CSV\"""#), "{line}");
     // A refusal that stays one stops the program at once.
@@ -119,7 +121,8 @@ fn example(program: &str, file: &str) {
     sidecar.kill();
     let child =
         command(program).arg(&path).env("AUDIT_LOG_URL", format!("http://127.0.0.1:{port}/append")).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    // In twice the time that a whole run took, its first try has found nobody.
+    std::thread::sleep(2 * took);
     let late = Canned::on(port, &[(200, "")]);
     succeed(&child.wait_with_output().unwrap());
     assert_eq!(late.requests(), 1);
@@ -392,6 +395,34 @@ fn run_passes_signals_on_and_does_not_start_what_it_can_not_record() {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(143), 0));
+}
+
+#[test]
+fn a_signal_that_overtakes_the_start_leaves_no_start_without_its_exit() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut child = client_of(listener.local_addr().unwrap().port())
+        .args(["run", "--", "sleep", "30"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let take = |signal: bool| {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut buffer = [0; 4096];
+        while !request.ends_with(b"}}") {
+            let read = std::io::Read::read(&mut stream, &mut buffer).unwrap();
+            request.extend_from_slice(&buffer[..read]);
+        }
+        if signal {
+            assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        String::from_utf8(request).unwrap()
+    };
+    assert!(take(true).contains("PROCESS_START"));
+    let exit = take(false);
+    assert!(exit.contains("PROCESS_EXIT") && exit.contains("\"signal\":15"), "{exit}");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
 #[test]
