@@ -1,0 +1,71 @@
+//! How often to try, one test at a time, and what came of it, for `docs/RELIABILITY.md`.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::support::tool;
+
+/// A row of the page's table.
+pub(crate) struct Row {
+    /// The test, as `module::function`; the row's name.
+    pub(crate) test: &'static str,
+    /// Where the promise stands, such as `§4.1`, and the promise in a few words.
+    pub(crate) promise: &'static str,
+    /// What is broken.
+    pub(crate) fault: &'static str,
+    /// By which means.
+    pub(crate) how: &'static str,
+    /// What shows that the test can fail: the broken thing that it was seen to find.
+    pub(crate) control: &'static str,
+}
+
+/// Tests of faults measure, mount and load the machine: one at a time, whatever `--test-threads` says.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many rounds to run: as many as fit the gate, or all of them with `AUDIT_LOG_FAULTS=full`.
+pub(crate) fn rounds(gate: u64, full: u64) -> u64 {
+    if is_full() { full } else { gate }
+}
+
+/// Whether the full counts are wanted.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("AUDIT_LOG_FAULTS").is_some_and(|counts| counts == "full")
+}
+
+/// Whether all these programs are there, and the right to mount and to make namespaces. See [`tool`].
+pub(crate) fn tools(names: &[&str]) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "not root");
+        say("SKIPPED: mounts and namespaces need root");
+    }
+    // All of them, so that all that are missing are named.
+    names.iter().filter(|name| !tool(name)).count() == 0 && root
+}
+
+/// Says something past the harness's capture.
+pub(crate) fn say(text: &str) {
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
+}
+
+/// The test has held: `times` faults were tried, and `result` is what was counted, in a few words and figures.
+pub(crate) fn held(row: &Row, times: u64, result: &str) {
+    say(&format!("HELD {} x{times}: {result}", row.test));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reliability");
+    std::fs::create_dir_all(&folder).unwrap();
+    let record = serde_json::json!({
+        "test": row.test,
+        "promise": row.promise,
+        "fault": row.fault,
+        "how": row.how,
+        "control": row.control,
+        "times": times,
+        "result": result,
+        "full": is_full(),
+    });
+    std::fs::write(folder.join(format!("{}.json", row.test.replace("::", "."))), record.to_string()).unwrap();
+}
