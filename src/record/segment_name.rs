@@ -99,12 +99,17 @@ fn parse(text: &str) -> Option<SegmentName> {
     let opened = match separator {
         "_" => Opened::At(Timestamp::parse_compact(time)?),
         "-" => {
-            let date = NaiveDate::parse_from_str(time, "%Y-%m-%d").ok()?;
+            // Years of more or fewer digits, and of a sign, are chrono's, not UCloud's.
+            let date = NaiveDate::parse_from_str(time, "%Y-%m-%d").ok().filter(|_| is_four_digits(time))?;
             Opened::OnDay(i64::from(date.to_epoch_days()))
         }
         _ => return None,
     };
     Some(SegmentName { rank, opened, suffix })
+}
+
+fn is_four_digits(date: &str) -> bool {
+    date.split('-').next().is_some_and(|year| year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -153,6 +158,9 @@ mod tests {
             "audit-0-2026-13-01.jsonl",
             "audit-0-+2026-01-28.jsonl",
             "audit-0-12026-01-28.jsonl",
+            "audit-0-+12026-01-28.jsonl",
+            "audit-0-+262142-12-31.jsonl",
+            "audit-0--0001-01-28.jsonl",
             "audit-0_20260128T091244.381Z.json",
             "audit-0_20260128T091244.381Z.jsonl ",
             " audit-0_20260128T091244.381Z.jsonl",
