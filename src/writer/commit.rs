@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::queue::{Committed, Group, Lines, Outcome, Part};
-use super::segment::{Leftover, NAMES_TRIED_MAX, Segment, Tampering, create_no_later, remove_if_same};
+use super::segment::{Leftover, NAMES_TRIED_MAX, Segment, Tampering, create_no_later};
 use super::{Refusal, Written};
 use crate::clock::Clock;
 use crate::durable::{Directory, SegmentFile};
@@ -25,7 +25,7 @@ pub(super) struct Committer<D: Directory> {
     /// The segment that the next lines go to.
     active: Option<Segment<D::File>>,
     /// Files to be removed. No further segment is created while there are [`LEFTOVERS_MAX`], so that they can't pile up.
-    leftovers: Vec<Leftover>,
+    leftovers: Vec<Leftover<D::File>>,
     /// Deleted segments that live on because they are open, until they are copied back.
     orphans: Vec<Segment<D::File>>,
     /// When copying back is tried again after it failed, and how long the pause was.
@@ -234,7 +234,7 @@ impl<D: Directory> Committer<D> {
             // Where the directory itself is out of sight, so is a file that is still in it.
             let found = self.directory.ensure().and_then(|()| self.directory.stat(&segment.text));
             if found.map_or(true, |found| found.is_some_and(|stat| stat.id == segment.id)) {
-                self.leftovers.push(Leftover { name: Arc::clone(&segment.text), id: segment.id });
+                self.leftovers.push(Leftover { name: segment.text, file: segment.file });
             }
         } else if step != Step::Sync && taken_back && !is_too_large(&error) {
             self.active = Some(segment);
@@ -283,10 +283,14 @@ impl<D: Directory> Committer<D> {
 
     /// Lets go of a segment, unless it was deleted: then it is kept open until it is copied back.
     fn retire(&mut self, segment: Segment<D::File>) {
-        let deleted = segment.is_deleted().unwrap_or(false);
+        // Where it can't be told, it is asked again before anything is copied.
+        let deleted = segment.is_deleted().unwrap_or(true);
         let young = self.clock.now().millis().saturating_sub(segment.last_ts.millis()) < RESTORE_AGE_MAX_MS;
         if !deleted || !young || segment.is_new() {
             return;
+        }
+        if self.orphans.len() == ORPHANS_MAX {
+            self.orphans.retain(|orphan| orphan.is_deleted().unwrap_or(true));
         }
         if self.orphans.len() == ORPHANS_MAX {
             report_lost(&self.orphans.remove(0));
@@ -303,27 +307,30 @@ impl<D: Directory> Committer<D> {
         if self.leftovers.len() >= LEFTOVERS_MAX {
             return Err(io::Error::other("a file of an earlier failure can't be removed"));
         }
-        let segment = match keep_ts {
-            Some(ts) => {
-                let (file, name) = create_no_later(&self.directory, &SegmentName::new(self.rank, ts))?;
-                Segment::adopt(&self.directory, file, name, ts)?
-            }
+        let (file, name) = match keep_ts {
+            Some(ts) => create_no_later(&self.directory, &SegmentName::new(self.rank, ts))?,
             None => self.create_now()?,
         };
+        let at = keep_ts.unwrap_or(name.youngest());
+        let segment = Segment::adopt(file, name, at).map_err(|(leftover, error)| {
+            self.leftovers.push(leftover);
+            self.clear_leftovers();
+            error
+        })?;
         self.metrics.segments_opened_total.inc();
         info!(segment = %segment.text, "segment opened");
         Ok(segment)
     }
 
     /// Takes the time until it makes a name that nobody has.
-    fn create_now(&self) -> io::Result<Segment<D::File>> {
+    fn create_now(&self) -> io::Result<(D::File, SegmentName)> {
         for _ in 0..NAMES_TRIED_MAX {
-            let now = self.clock.now();
-            match Segment::create(&self.directory, SegmentName::new(self.rank, now), now) {
+            let name = SegmentName::new(self.rank, self.clock.now());
+            match self.directory.create(&name.to_string()) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                created => return created,
+                created => return created.map(|file| (file, name)),
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
@@ -335,7 +342,7 @@ impl<D: Directory> Committer<D> {
             return;
         }
         let Self { leftovers, directory, .. } = self;
-        leftovers.retain(|left| remove_if_same(directory, &left.name, left.id).is_err());
+        leftovers.retain(|left| left.remove(directory).is_err());
     }
 
     /// The work of an idle minute: closes the segment after midnight, checks it, and mends what is left to mend.
@@ -362,14 +369,21 @@ impl<D: Directory> Committer<D> {
             Some((_, pause)) => (pause * 2).min(ORPHANS_PAUSE_MAX),
             None => ORPHANS_PAUSE,
         };
-        let Some(orphan) = self.orphans.pop() else { return };
-        self.clear_leftovers();
-        let copied = match self.leftovers.len() {
-            0..LEFTOVERS_MAX => {
-                self.directory.ensure().and_then(|()| orphan.copy_back(&self.directory, &mut self.leftovers))
+        let (orphan, deleted) = loop {
+            let Some(orphan) = self.orphans.pop() else { return };
+            match orphan.is_deleted() {
+                // It was kept because it could not be told, and is in its place.
+                Ok(false) => {}
+                deleted => break (orphan, deleted),
             }
+        };
+        self.clear_leftovers();
+        let may_copy = match self.leftovers.len() {
+            0..LEFTOVERS_MAX => self.directory.ensure(),
             _ => Err(io::Error::other("a file of an earlier failure can't be removed")),
         };
+        let copied = deleted.and(may_copy).and_then(|()| orphan.copy_back(&self.directory, &mut self.leftovers));
+        self.clear_leftovers();
         match copied {
             Ok((name, bytes)) => {
                 self.orphans_retry = None;

@@ -56,23 +56,15 @@ impl Tampering {
 }
 
 impl<F: SegmentFile> Segment<F> {
-    /// Creates the file; neither it nor its name is durable yet.
-    pub(super) fn create<D: Directory<File = F>>(directory: &D, name: SegmentName, at: Timestamp) -> io::Result<Self> {
-        let file = directory.create(&name.to_string())?;
-        Self::adopt(directory, file, name, at)
-    }
-
-    /// Takes a file that was just created for a segment; if it can't be told which file that is, it is removed again.
-    pub(super) fn adopt<D: Directory<File = F>>(
-        directory: &D,
-        file: F,
-        name: SegmentName,
-        at: Timestamp,
-    ) -> io::Result<Self> {
-        let text = name.to_string();
+    /// Takes a file that was just created for a segment; neither it nor its name is durable yet.
+    ///
+    /// # Errors
+    /// It can't be told which file that is; it is to be removed.
+    pub(super) fn adopt(file: F, name: SegmentName, at: Timestamp) -> Result<Self, (Leftover<F>, io::Error)> {
+        let text = name.to_string().into();
         match file.stat() {
-            Ok(stat) => Ok(Self { file, id: stat.id, name, text: text.into(), bytes: 0, lines: 0, last_ts: at }),
-            Err(error) => directory.remove(&text).and(Err(error)),
+            Ok(stat) => Ok(Self { file, id: stat.id, name, text, bytes: 0, lines: 0, last_ts: at }),
+            Err(error) => Err((Leftover { name: text, file }, error)),
         }
     }
 
@@ -146,21 +138,17 @@ impl<F: SegmentFile> Segment<F> {
     /// time, since none may be named later than its first line. Returns the name, and how many bytes there were: fewer
     /// than were acknowledged if somebody had cut the file before.
     ///
-    /// A copy that fails is removed; if that fails too, it goes to `leftovers`.
+    /// A copy that fails goes to `leftovers`, to be removed.
     pub(super) fn copy_back<D: Directory<File = F>>(
         &self,
         directory: &D,
-        leftovers: &mut Vec<Leftover>,
+        leftovers: &mut Vec<Leftover<F>>,
     ) -> io::Result<(SegmentName, u64)> {
-        let (file, name) = create_no_later(directory, &self.name)?;
-        let mut copy = Self::adopt(directory, file, name, self.last_ts)?;
-        let copied = self.copy_to(&mut copy.file).and_then(|bytes| directory.sync().map(|()| bytes));
-        match copied {
-            Ok(bytes) => Ok((copy.name, bytes)),
+        let (mut copy, name) = create_no_later(directory, &self.name)?;
+        match self.copy_to(&mut copy).and_then(|bytes| directory.sync().map(|()| bytes)) {
+            Ok(bytes) => Ok((name, bytes)),
             Err(error) => {
-                if remove_if_same(directory, &copy.text, copy.id).is_err() {
-                    leftovers.push(Leftover { name: copy.text, id: copy.id });
-                }
+                leftovers.push(Leftover { name: name.to_string().into(), file: copy });
                 Err(error)
             }
         }
@@ -178,7 +166,12 @@ impl<F: SegmentFile> Segment<F> {
             copy.write_all(&buffer[..read], &mut offset)?;
         }
         copy.sync_data()?;
-        Ok(offset)
+        // As for a commit, what the writes claim is not what counts.
+        if copy.stat()?.len == offset {
+            Ok(offset)
+        } else {
+            Err(io::Error::other("the copy has not the length that was written"))
+        }
     }
 }
 
@@ -197,11 +190,23 @@ pub(super) fn create_no_later<D: Directory>(directory: &D, name: &SegmentName) -
 /// Names tried before giving up: at one a millisecond, as many as a second has.
 pub(super) const NAMES_TRIED_MAX: i64 = 1000;
 
-/// A file that holds nothing acknowledged and could not be removed.
+/// A file that holds nothing acknowledged and is to be removed. It is kept open, so that its name is only removed while
+/// it is this file's.
 #[derive(Debug)]
-pub(super) struct Leftover {
+pub(super) struct Leftover<F> {
     pub(super) name: Arc<str>,
-    pub(super) id: FileId,
+    pub(super) file: F,
+}
+
+impl<F: SegmentFile> Leftover<F> {
+    /// Removes it durably, unless its name is somebody else's by now.
+    pub(super) fn remove<D: Directory<File = F>>(&self, directory: &D) -> io::Result<()> {
+        match remove_if_same(directory, &self.name, self.file.stat()?.id)? {
+            Removal::Removed => Ok(()),
+            // An earlier try may have removed it and then failed to sync.
+            Removal::NotOurs => directory.sync(),
+        }
+    }
 }
 
 /// What became of a name that was to be removed.
@@ -213,7 +218,7 @@ pub(super) enum Removal {
 }
 
 /// Removes a name durably if it still names the file `id`.
-pub(super) fn remove_if_same<D: Directory>(directory: &D, name: &str, id: FileId) -> io::Result<Removal> {
+fn remove_if_same<D: Directory>(directory: &D, name: &str, id: FileId) -> io::Result<Removal> {
     if directory.stat(name)?.is_none_or(|stat| stat.id != id) {
         return Ok(Removal::NotOurs);
     }
