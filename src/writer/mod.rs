@@ -25,6 +25,8 @@
 mod commit;
 mod queue;
 mod segment;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
