@@ -13,16 +13,33 @@ use crate::support::disk::Faults;
 use crate::support::inside::{Inside, NOW, Ticking, options};
 use crate::support::{Client, Request, Setup, Sidecar, segments, tool, wait_for};
 
-/// One line of strace's output: the call and what it was about.
+/// The calls in strace's output, each with what it was about, in the order in which they ended; answers in that in which
+/// they began.
 fn traced(log: &str) -> Vec<(String, String)> {
-    log.lines()
-        .filter_map(|line| {
-            // `1234 fdatasync(7</tmp/x/audit-0_….jsonl>) = 0`
-            let call = line.split_once(' ').map_or(line, |(_, call)| call).trim_start();
-            let (name, rest) = call.split_once('(')?;
-            Some((name.to_owned(), rest.to_owned()))
-        })
-        .collect()
+    // By thread, as much of a call as there was before another thread's came in between.
+    let mut unfinished = HashMap::new();
+    let mut calls = Vec::new();
+    let mut add =
+        |call: &str| calls.extend(call.split_once('(').map(|(name, rest)| (name.to_owned(), rest.to_owned())));
+    for line in log.lines() {
+        // `1234 fdatasync(7</tmp/x/audit-0_….jsonl>) = 0`
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if let Some(begun) = call.strip_suffix(" <unfinished ...>") {
+            if begun.contains("HTTP/1.1 200 OK") {
+                add(begun);
+            } else {
+                unfinished.insert(thread, begun);
+            }
+        } else if let Some((_, rest)) = call.strip_prefix("<... ").and_then(|call| call.split_once(" resumed>")) {
+            if let Some(begun) = unfinished.remove(thread) {
+                add(&format!("{begun}{rest}"));
+            }
+        } else {
+            add(call);
+        }
+    }
+    calls
 }
 
 /// Requests, one after the other, whose calls are traced.
@@ -57,7 +74,7 @@ fn the_answer_comes_after_the_data_sync_and_the_directorys() {
     for (name, rest) in &calls {
         match name.as_str() {
             "write" if of_segment(rest) && rest.contains("{\\\"ts\\\"") => written += 1,
-            "fdatasync" if of_segment(rest) && rest.ends_with("= 0") => data_synced += 1,
+            "fdatasync" if of_segment(rest) && rest.trim_end().ends_with("= 0") => data_synced += 1,
             "fsync" if rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(&format!("<{dir}>")) => {
                 entry_synced = true;
             }
