@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::queue::{Committed, Group, Lines, Outcome, Part};
-use super::segment::{Leftover, NAMES_TRIED_MAX, Segment, Tampering, create_no_later};
+use super::segment::{Leftover, NAMES_TRIED_MAX, Segment, TakenBack, Tampering, create_no_later};
 use super::{Refusal, Written};
 use crate::clock::Clock;
 use crate::durable::{Directory, SegmentFile};
@@ -24,8 +24,8 @@ pub(super) struct Committer<D: Directory> {
     segment_bytes_max: u64,
     /// The segment that the next lines go to.
     active: Option<Segment<D::File>>,
-    /// Files to be removed. No further segment is created while there are [`LEFTOVERS_MAX`], so that they can't pile up.
-    leftovers: Vec<Leftover<D::File>>,
+    /// A file of an earlier failure that is to be removed. No other is created meanwhile, so that they can't pile up.
+    leftover: Option<Leftover<D::File>>,
     /// Deleted segments that live on because they are open, until they are copied back.
     orphans: Vec<Segment<D::File>>,
     /// When copying back is tried again after it failed, and how long the pause was.
@@ -38,8 +38,6 @@ const ORPHANS_MAX: usize = 8;
 /// The pause after copying back failed; it doubles up to the second.
 const ORPHANS_PAUSE: Duration = Duration::from_millis(500);
 const ORPHANS_PAUSE_MAX: Duration = Duration::from_mins(1);
-/// Files left over at most. One is enough where removing fails: nothing acknowledged is in them.
-const LEFTOVERS_MAX: usize = 1;
 /// Tries for one commit: a failed sync, a full segment or tampering each lead to a new segment.
 const ATTEMPTS_MAX: usize = 4;
 /// How far the clock may step back within a segment, whose times then stand still.
@@ -86,7 +84,7 @@ impl<D: Directory> Committer<D> {
             metrics,
             segment_bytes_max,
             active: None,
-            leftovers: Vec::new(),
+            leftover: None,
             orphans: Vec::new(),
             orphans_retry: None,
             trouble: Trouble::default(),
@@ -229,12 +227,11 @@ impl<D: Directory> Committer<D> {
         if let Err(error) = &taken_back {
             error!(segment = %segment.text, %error, "what was written without success could not be taken back");
         }
+        let removed = matches!(taken_back, Ok(TakenBack::Removed));
         let taken_back = taken_back.is_ok();
         if !segment_was_used {
-            // Where the directory itself is out of sight, so is a file that is still in it.
-            let found = self.directory.ensure().and_then(|()| self.directory.stat(&segment.text));
-            if found.map_or(true, |found| found.is_some_and(|stat| stat.id == segment.id)) {
-                self.leftovers.push(Leftover { name: segment.text, file: segment.file });
+            if !removed {
+                self.leftover = Some(Leftover { name: segment.text, file: segment.file });
             }
         } else if step != Step::Sync && taken_back && !is_too_large(&error) {
             self.active = Some(segment);
@@ -303,18 +300,14 @@ impl<D: Directory> Committer<D> {
     /// `keep_ts` if the lines have their time already.
     fn open(&mut self, keep_ts: Option<Timestamp>) -> io::Result<Segment<D::File>> {
         self.directory.ensure()?;
-        self.clear_leftovers();
-        if self.leftovers.len() >= LEFTOVERS_MAX {
-            return Err(io::Error::other("a file of an earlier failure can't be removed"));
-        }
+        self.clear_leftover()?;
         let (file, name) = match keep_ts {
             Some(ts) => create_no_later(&self.directory, &SegmentName::new(self.rank, ts))?,
             None => self.create_now()?,
         };
         let at = keep_ts.unwrap_or(name.youngest());
         let segment = Segment::adopt(file, name, at).map_err(|(leftover, error)| {
-            self.leftovers.push(leftover);
-            self.clear_leftovers();
+            self.leftover = Some(leftover);
             error
         })?;
         self.metrics.segments_opened_total.inc();
@@ -336,13 +329,23 @@ impl<D: Directory> Committer<D> {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Removes what is left of earlier failures, as far as possible.
-    fn clear_leftovers(&mut self) {
-        if self.leftovers.is_empty() || self.directory.ensure().is_err() {
-            return;
+    /// Removes what is left of an earlier failure.
+    fn clear_leftover(&mut self) -> io::Result<()> {
+        if let Some(leftover) = &self.leftover {
+            let removed = self.directory.ensure().and_then(|()| leftover.remove(&self.directory));
+            let because =
+                |error: &io::Error| format!("`{}`, of an earlier failure, can't be removed: {error}", leftover.name);
+            removed.map_err(|error| io::Error::new(error.kind(), because(&error)))?;
+            self.leftover = None;
         }
-        let Self { leftovers, directory, .. } = self;
-        leftovers.retain(|left| left.remove(directory).is_err());
+        Ok(())
+    }
+
+    /// Does so if it can be done now; it is tried again before the next segment is opened.
+    fn try_to_clear_leftover(&mut self) {
+        if let Err(error) = self.clear_leftover() {
+            warn!(%error, "a file is left over");
+        }
     }
 
     /// The work of an idle minute: closes the segment after midnight, checks it, and mends what is left to mend.
@@ -351,7 +354,7 @@ impl<D: Directory> Committer<D> {
         if let Err(error) = self.look() {
             warn!(%error, "the active segment can't be checked");
         }
-        self.clear_leftovers();
+        self.try_to_clear_leftover();
         self.mend();
     }
 
@@ -377,13 +380,9 @@ impl<D: Directory> Committer<D> {
                 deleted => break (orphan, deleted),
             }
         };
-        self.clear_leftovers();
-        let may_copy = match self.leftovers.len() {
-            0..LEFTOVERS_MAX => self.directory.ensure(),
-            _ => Err(io::Error::other("a file of an earlier failure can't be removed")),
-        };
-        let copied = deleted.and(may_copy).and_then(|()| orphan.copy_back(&self.directory, &mut self.leftovers));
-        self.clear_leftovers();
+        let may_copy = deleted.and_then(|_| self.clear_leftover()).and_then(|()| self.directory.ensure());
+        let copied = may_copy.and_then(|()| orphan.copy_back(&self.directory, &mut self.leftover));
+        self.try_to_clear_leftover();
         match copied {
             Ok((name, bytes)) => {
                 self.orphans_retry = None;
@@ -415,7 +414,7 @@ impl<D: Directory> Committer<D> {
     /// Closes the active segment for the last time, and tries once more to mend what is left to mend.
     pub(super) fn end(&mut self) {
         self.close();
-        self.clear_leftovers();
+        self.try_to_clear_leftover();
         for _ in 0..self.orphans.len() {
             self.orphans_retry = None;
             self.mend();

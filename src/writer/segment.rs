@@ -121,34 +121,34 @@ impl<F: SegmentFile> Segment<F> {
     /// What was written may still be there. If the length is not what our writing has led to, somebody else
     /// has cut or appended: then nothing is done, so that neither NUL bytes are put into what was acknowledged nor
     /// anything of theirs is destroyed.
-    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D, written: u64) -> io::Result<()> {
+    pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D, written: u64) -> io::Result<TakenBack> {
         if self.is_new() {
             return match remove_if_same(directory, &self.text, self.id) {
-                Ok(Removal::Removed) => Ok(()),
-                Ok(Removal::NotOurs) | Err(_) => self.file.cut(0),
+                Ok(Removal::Removed) => Ok(TakenBack::Removed),
+                Ok(Removal::NotOurs) | Err(_) => self.file.cut(0).map(|()| TakenBack::Cut),
             };
         }
         if self.file.stat()?.len != self.bytes + written {
             return Err(io::Error::other("somebody else has changed its length"));
         }
-        self.file.cut(self.bytes)
+        self.file.cut(self.bytes).map(|()| TakenBack::Cut)
     }
 
     /// Copies the durable lines to a new file under the same name, or, if that is taken, to a segment of an earlier
     /// time, since none may be named later than its first line. Returns the name, and how many bytes there were: fewer
     /// than were acknowledged if somebody had cut the file before.
     ///
-    /// A copy that fails goes to `leftovers`, to be removed.
+    /// A copy that fails is `leftover`, to be removed.
     pub(super) fn copy_back<D: Directory<File = F>>(
         &self,
         directory: &D,
-        leftovers: &mut Vec<Leftover<F>>,
+        leftover: &mut Option<Leftover<F>>,
     ) -> io::Result<(SegmentName, u64)> {
         let (mut copy, name) = create_no_later(directory, &self.name)?;
         match self.copy_to(&mut copy).and_then(|bytes| directory.sync().map(|()| bytes)) {
             Ok(bytes) => Ok((name, bytes)),
             Err(error) => {
-                leftovers.push(Leftover { name: name.to_string().into(), file: copy });
+                *leftover = Some(Leftover { name: name.to_string().into(), file: copy });
                 Err(error)
             }
         }
@@ -209,9 +209,17 @@ impl<F: SegmentFile> Leftover<F> {
     }
 }
 
+/// How what was written was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakenBack {
+    Cut,
+    /// The file is gone, durably.
+    Removed,
+}
+
 /// What became of a name that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Removal {
+enum Removal {
     Removed,
     /// It names nothing, or somebody else's file.
     NotOurs,

@@ -77,6 +77,8 @@ pub(super) struct History {
     troubled_ends: u64,
     /// The segment that somebody deleted, until it is back.
     deleted: Option<Arc<str>>,
+    /// All that were ever deleted. They may be back under an earlier name: theirs may have been taken.
+    ever_deleted: HashSet<Arc<str>>,
     covered: Covered,
 }
 
@@ -131,6 +133,7 @@ impl History {
             told: Vec::new(),
             troubled_ends: 0,
             deleted: None,
+            ever_deleted: HashSet::new(),
             covered: Covered::default(),
         }
     }
@@ -154,7 +157,9 @@ impl History {
 
     fn step(&mut self) -> Result<(), String> {
         match self.random.below(21) {
-            0..=9 => drop(self.commit()),
+            0..=9 => {
+                self.commit()?;
+            }
             10 => {
                 self.note(|| "check".to_owned());
                 self.during(|history| history.committer.check())?;
@@ -182,7 +187,7 @@ impl History {
                 self.restart(end);
                 self.verify("after a restart")?;
             }
-            19 => self.delete_active(),
+            19 => self.delete_active()?,
             _ => self.end_of_faults()?,
         }
         Ok(())
@@ -225,13 +230,13 @@ impl History {
     }
 
     fn commit_must_succeed(&mut self, when: &str) -> Result<(), String> {
-        if self.commit() { Ok(()) } else { Err(format!("an event is refused {when}")) }
+        if self.commit()? { Ok(()) } else { Err(format!("an event is refused {when}")) }
     }
 
     /// Somebody deletes the segment of a line that was acknowledged just now, so that it is the active one.
-    fn delete_active(&mut self) {
-        if !self.commit() {
-            return;
+    fn delete_active(&mut self) -> Result<(), String> {
+        if !self.commit()? {
+            return Ok(());
         }
         let last = self.told.iter().rev().find_map(|told| match told {
             Told::Durable { segment, .. } => Some(Arc::clone(segment)),
@@ -240,12 +245,14 @@ impl History {
         if let Some(segment) = last.filter(|segment| self.deleted.is_none() && self.disk.delete(segment)) {
             self.note(|| format!("somebody deletes {segment}"));
             self.covered.deletions += 1;
+            self.ever_deleted.insert(Arc::clone(&segment));
             self.deleted = Some(segment);
         }
+        Ok(())
     }
 
     /// Some requests of some events each, in one group. Returns whether all were acknowledged.
-    fn commit(&mut self) -> bool {
+    fn commit(&mut self) -> Result<bool, String> {
         let mut group = Group::default();
         let first = self.told.len();
         let mut requests = Vec::new();
@@ -275,11 +282,15 @@ impl History {
             }
             outcome
         });
-        let Ok(Some(outcome)) = outcome else { return false };
+        let Some(outcome) = outcome? else { return Ok(false) };
+        let now = self.clock.0.now();
         let mut all = true;
         for (number, request) in requests.into_iter().enumerate().filter(|(_, request)| !request.is_empty()) {
             match outcome.of(number) {
                 Ok(ack) => {
+                    if ack.ts > now.plus_millis(1_000) {
+                        return Err(format!("{} is more than a second ahead of {now}", ack.ts));
+                    }
                     for (event, index) in request.zip(ack.index..) {
                         let segment = Arc::clone(&ack.segment);
                         self.tell(event..event + 1, &Told::Durable { segment, index, ts: ack.ts });
@@ -293,7 +304,7 @@ impl History {
         }
         let last = self.told.len();
         self.note(|| format!("commit of e{first} to e{}", last - 1));
-        all
+        Ok(all)
     }
 
     fn tell(&mut self, events: std::ops::Range<usize>, told: &Told) {
@@ -371,7 +382,7 @@ impl History {
 
     fn verify_segments(&self, segments: &[(String, Vec<u8>)]) -> Result<(), String> {
         let mut found: HashMap<usize, Timestamp> = HashMap::new();
-        let mut in_place = 0;
+        let mut in_place = HashSet::new();
         let clean = self.troubled_ends == 0 && self.disk.lock().faults == 0;
         for (name, bytes) in segments {
             let begun = name.parse::<SegmentName>().map_err(|error| format!("{name}: {error}"))?.youngest();
@@ -390,12 +401,14 @@ impl History {
                     return Err(format!("e{event} is there twice, with two times or for no reason"));
                 }
                 match self.told.get(event) {
-                    Some(Told::Durable { segment, index: at, ts: told }) if **segment == **name && *at == index => {
-                        in_place += usize::from(self.deleted.as_ref() != Some(segment));
+                    Some(Told::Durable { segment, index: at, ts: told })
+                        if (**segment == **name && *at == index) || self.ever_deleted.contains(segment) =>
+                    {
+                        in_place.insert(event);
                         if *told != ts {
                             return Err(format!("e{event} has the time {ts}, not {told}"));
                         }
-                        if damaged {
+                        if damaged && **segment == **name {
                             return Err(format!("{name}: a damaged line before line {index}, which is acknowledged"));
                         }
                     }
@@ -405,15 +418,12 @@ impl History {
                 }
             }
         }
-        let acknowledged = self.told.iter().filter(|told| match told {
-            Told::Durable { segment, .. } => self.deleted.as_ref() != Some(segment),
-            _ => false,
-        });
-        let acknowledged = acknowledged.count();
-        if in_place == acknowledged {
-            return Ok(());
-        }
-        Err(format!("{LOST}: {acknowledged} were acknowledged, {in_place} are where the answers said"))
+        let must_be_there =
+            |told: &Told| matches!(told, Told::Durable { segment, .. } if self.deleted.as_ref() != Some(segment));
+        let lost: Vec<_> = (0..self.told.len())
+            .filter(|event| must_be_there(&self.told[*event]) && !in_place.contains(event))
+            .collect();
+        if lost.is_empty() { Ok(()) } else { Err(format!("{LOST}: {lost:?} are not where the answers said")) }
     }
 
     /// Files without a line that was acknowledged, or would have been, are what a process has left that was ended in
