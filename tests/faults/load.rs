@@ -30,7 +30,14 @@ pub(crate) type Answers = HashMap<String, Told>;
 
 /// Posts one event with this id and notes the answer; `None` from the connection ends it.
 pub(crate) fn post(client: &mut Client, id: &str) -> Told {
-    client.write(&Request::post(format!("{{\"event\":\"E\",\"meta\":{{\"id\":\"{id}\"}}}}")).bytes());
+    post_with(client, id, 0)
+}
+
+/// As [`post`], with so many bytes of message.
+pub(crate) fn post_with(client: &mut Client, id: &str, bytes: usize) -> Told {
+    let message = "x".repeat(bytes);
+    let event = format!("{{\"event\":\"E\",\"message\":\"{message}\",\"meta\":{{\"id\":\"{id}\"}}}}");
+    client.write(&Request::post(event).bytes());
     client.read().map_or(Told::Nothing, |response| told(&response))
 }
 
@@ -61,13 +68,18 @@ pub(crate) struct Load {
 impl Load {
     /// Starts `clients` of them; ids begin with `prefix`. After a refusal a client pauses for `pause`.
     pub(crate) fn start(address: SocketAddr, clients: usize, prefix: &str, pause: Duration) -> Self {
+        Self::start_with(address, clients, prefix, pause, 0)
+    }
+
+    /// As [`Load::start`], with so many bytes of message in each event.
+    pub(crate) fn start_with(address: SocketAddr, clients: usize, prefix: &str, pause: Duration, bytes: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let clients = (0..clients)
             .map(|number| {
                 let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
                 let prefix = format!("{prefix}-{number}");
-                std::thread::spawn(move || one_client(address, &prefix, pause, &stop, &acknowledged))
+                std::thread::spawn(move || one_client(address, &prefix, pause, bytes, &stop, &acknowledged))
             })
             .collect();
         Self { stop, acknowledged, clients }
@@ -89,6 +101,7 @@ fn one_client(
     address: SocketAddr,
     prefix: &str,
     pause: Duration,
+    bytes: usize,
     stop: &AtomicBool,
     acknowledged: &AtomicU64,
 ) -> Answers {
@@ -106,7 +119,7 @@ fn one_client(
         };
         let id = format!("{prefix}-{number}");
         number += 1;
-        let told = post(client, &id);
+        let told = post_with(client, &id, bytes);
         match &told {
             Told::Durable { .. } => {
                 acknowledged.fetch_add(1, Ordering::SeqCst);

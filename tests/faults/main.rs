@@ -8,6 +8,7 @@
 
 mod kill;
 mod load;
+mod power_cut;
 mod report;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of the harness")]

@@ -147,10 +147,14 @@ impl Sidecar {
         Setup::new().start()
     }
 
-    fn logged_address(&self, message: &str) -> SocketAddr {
+    fn logged_address(&mut self, message: &str) -> SocketAddr {
         wait_for("the address in the log", || {
-            let line = self.logged(message)?;
-            line["address"].as_str()?.parse().ok()
+            if let Some(line) = self.logged(message) {
+                return line["address"].as_str()?.parse().ok();
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the sidecar has ended, {ended:?}: {}", self.log());
+            None
         })
     }
 
