@@ -5,8 +5,8 @@
 //! `FOPEN_DIRECT_IO`, so the kernel keeps nothing of it back, and each write and flush is seen when it is made.
 //!
 //! The protocol is that of `linux/fuse.h`, version 7.31: a header and a structure of integers in the machine's order,
-//! by `read` and `write` on `/dev/fuse`. Nothing here may touch the file system on the device: the kernel would wait for
-//! us.
+//! by `read` and `write` on `/dev/fuse`. Nothing here may touch the file system on the device: the kernel would wait
+//! for us.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};
@@ -32,18 +32,19 @@ const ENOSYS: i32 = 38;
 struct Machine {
     disk: Disk,
     is_on: bool,
-    /// The power is cut instead of this write or flush, counted from 1.
+    /// The power is cut instead of this write or flush, counted from 1, or of the first flush from there on.
     cut_at: Option<u64>,
+    cuts_flushes_only: bool,
     writes: u64,
     flushes: u64,
 }
 
 impl Machine {
     /// Whether a write or flush is still done.
-    fn is_on_for_one_more(&mut self) -> bool {
+    fn is_on_for_one_more(&mut self, is_flush: bool) -> bool {
         if let Some(left) = &mut self.cut_at {
             *left = left.saturating_sub(1);
-            self.is_on &= *left > 0;
+            self.is_on &= *left > 0 || self.cuts_flushes_only && !is_flush;
         }
         self.is_on
     }
@@ -71,7 +72,14 @@ impl Device {
         mount.args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=100600,user_id=0,group_id=0", "forgetful"]).arg(&file);
         run(mount.stdin(Stdio::from(fuse.try_clone().unwrap())));
         drop(mount);
-        let machine = Machine { disk: Disk::new(image), is_on: true, cut_at: None, writes: 0, flushes: 0 };
+        let machine = Machine {
+            disk: Disk::new(image),
+            is_on: true,
+            cut_at: None,
+            cuts_flushes_only: false,
+            writes: 0,
+            flushes: 0,
+        };
         let machine = Arc::new(Mutex::new(machine));
         let server = std::thread::spawn({
             let machine = Arc::clone(&machine);
@@ -107,6 +115,12 @@ impl Device {
     /// Cuts the power instead of the write or flush with this number, from 1, counted from now.
     pub(super) fn cut_at(&self, number: u64) {
         self.machine.lock().unwrap().cut_at = Some(number);
+    }
+
+    /// Cuts the power instead of the first flush from there on: something is in the cache then.
+    pub(super) fn cut_at_flush(&self, number: u64) {
+        let mut machine = self.machine.lock().unwrap();
+        (machine.cut_at, machine.cuts_flushes_only) = (Some(number), true);
     }
 
     /// Takes the device away and returns what is on the disk when the power is back. Nothing may be mounted from it.
@@ -239,12 +253,12 @@ fn answer(request: &[u8], machine: &mut Machine) -> Option<Result<Vec<u8>, i32>>
         // The handle, FOPEN_DIRECT_IO, padding.
         OPEN => Ok(words(&[0, 0, 1, 0])),
         READ if machine.is_on => Ok(machine.disk.read(offset(), length())),
-        WRITE if machine.is_on_for_one_more() => {
+        WRITE if machine.is_on_for_one_more(false) => {
             machine.writes += 1;
             let bytes = request[80..80 + length()].to_vec();
             machine.disk.write(offset(), bytes).ok_or(EIO).map(|()| words(&[u32_at(56), 0]))
         }
-        FSYNC if machine.is_on_for_one_more() => {
+        FSYNC if machine.is_on_for_one_more(true) => {
             machine.flushes += 1;
             machine.disk.flush();
             Ok(Vec::new())
