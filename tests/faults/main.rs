@@ -6,10 +6,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files from outside")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod directory;
+mod forced_down;
+mod full;
 mod kill;
 mod load;
+mod mounts;
 mod power_cut;
 mod report;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of the harness")]
 mod support;
+mod sweeping;
+mod tampering;
