@@ -315,6 +315,37 @@ fn a_file_system_that_is_read_only_for_a_while_is_accepted_afterwards() {
     held(&ROW, rounds, "unready and `no` while read-only; accepted and ready at once when it is not");
 }
 
+/// A file system that is down still answers whoever only looks: a probe must write.
+#[test]
+fn an_idle_sidecar_tells_that_its_file_system_is_down() {
+    const ROW: Row = Row {
+        test: "forced_down::an_idle_sidecar_tells_that_its_file_system_is_down",
+        promise: "§2 `/readyz`: not writable",
+        fault: "file system shut down, or read-only after an error, while nobody appends",
+        how: "loop ext4: EXT4_IOC_SHUTDOWN with each flag, trigger_fs_error with errors=remount-ro",
+        control: "seen red without the probe's write",
+    };
+    let _alone = alone();
+    if !report::tools(&["mount", "umount", "findmnt", "losetup", "mkfs.ext4", "fsck.ext4", "python3"]) {
+        return;
+    }
+    let rounds = report::rounds(1, 10);
+    let ways = [Way::Shutdown(0), Way::Shutdown(1), Way::Shutdown(2), Way::Error];
+    for way in ways.repeat(usize::try_from(rounds).unwrap()) {
+        let mut disk = Disk::new(READ_ONLY_ON_ERROR);
+        let mut sidecar = start(&disk.dir);
+        sidecar.append(r#"{"event":"before"}"#);
+        match way {
+            Way::Shutdown(flags) => disk.shut_down(flags),
+            _ => disk.find_error(),
+        }
+        sidecar.get("/readyz").refused(503, "not_ready");
+        assert!(sidecar.stop().success());
+        disk.restore();
+    }
+    held(&ROW, 4 * rounds, "503 at the first probe");
+}
+
 /// The control: a shutdown takes what nobody has synced, and that is found out.
 #[test]
 fn a_line_that_was_never_synced_is_missing_after_a_shutdown() {
