@@ -6,6 +6,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files from outside")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod calls;
+mod clocks;
+mod commands;
 mod directory;
 mod forced_down;
 mod full;
@@ -14,8 +17,11 @@ mod load;
 mod mounts;
 mod power_cut;
 mod report;
+mod size_limit;
+mod slow;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of the harness")]
 mod support;
 mod sweeping;
 mod tampering;
+mod tracer;
