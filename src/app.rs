@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::rand::GetRandomFlags;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -28,6 +28,9 @@ use crate::writer;
 /// How long a port that is in use is tried again: 48291 lies in Linux's ephemeral range, so a client's own connection
 /// may hold it for a moment.
 const BIND_TIME_MAX: Duration = Duration::from_secs(5);
+/// Connections that the kernel completes before they are accepted: as many as may be open, so that a burst of them fits. Whoever
+/// finds this full tries again after a second, and the usual 128 are filled by one client within a few milliseconds.
+const BACKLOG: u32 = 1024;
 /// How often the directory is swept.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 /// How far the wall clock may run ahead of the time since the start, before it is not trusted with removals.
@@ -131,13 +134,21 @@ pub async fn bind(settings: &ServeSettings) -> anyhow::Result<Listeners> {
 
 async fn bind_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpListener> {
     loop {
-        match TcpListener::bind(address).await {
+        match listen(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             bound => return bound,
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a predecessor that are still in TIME_WAIT do not matter.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn is_missing_address(error: &io::Error) -> bool {
