@@ -72,11 +72,13 @@ pub(super) async fn read(body: &mut Body, bytes_max: usize, budget: &Budget) -> 
         let mut reserved = budget.reserve();
         let first = next(body).await?.unwrap_or_default();
         check_length(first.len(), bytes_max)?;
+        if body.is_end_stream() {
+            // It came with its headers and lies in the connection's own buffer, so it takes no further memory: whoever fills
+            // the budget with bodies that never end does not keep small events out.
+            return Ok((first, reserved));
+        }
         if !reserved.grow_to(first.len()) {
             return Err(overloaded());
-        }
-        if body.is_end_stream() {
-            return Ok((first, reserved));
         }
         let mut whole = first.to_vec();
         while let Some(more) = next(body).await? {
