@@ -187,6 +187,7 @@ pub async fn run<D: Directory>(
         readiness: Arc::clone(&readiness),
         drain: Arc::clone(&drain),
         budget: Budget::new(BODIES_BYTES_MAX),
+        large_turn: Arc::default(),
     };
     let server = Server::new(Routes::sidecar(api, settings.hosts), parts.limits.clone(), metrics.connections.clone());
 

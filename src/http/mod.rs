@@ -51,6 +51,8 @@ pub struct Api {
     pub drain: Arc<Drain>,
     /// The memory for bodies.
     pub budget: Budget,
+    /// Whose turn it is to have a large body parsed: one at a time, as what comes of it is not in the budget.
+    pub large_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The routes behind the guard; one for every kind of listener.
