@@ -12,6 +12,8 @@ mod commands;
 mod directory;
 mod forced_down;
 mod full;
+mod good_client;
+mod hostile;
 mod kill;
 mod load;
 mod mounts;

@@ -1,0 +1,220 @@
+//! A hostile client on a host of its own, which vanishes or loses packets: no FIN, no RST, no answer taken.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{Favoured, MEMORY_DISK, connections, measured, mebibytes, millis, peak_bytes, raise_file_limit};
+use crate::good_client::GoodClients;
+use crate::load::{verified, wait_within};
+use crate::report::{self, Row, alone, held};
+use crate::support::{Request, Setup, Sidecar};
+
+/// A network namespace at the other end of a cable.
+struct Host {
+    name: String,
+}
+
+/// Our end of the cable, and theirs (RFC 5737 leaves 198.51.100.0/24 to examples).
+const OURS: &str = "198.51.100.1";
+const THEIRS: &str = "198.51.100.2";
+
+impl Host {
+    fn new() -> Self {
+        let host = Self { name: format!("al{}", std::process::id()) };
+        let (name, near) = (&host.name, &format!("{}n", host.name));
+        ip(&["netns", "add", name]);
+        ip(&["link", "add", near, "type", "veth", "peer", "name", "far", "netns", name]);
+        ip(&["address", "add", &format!("{OURS}/24"), "dev", near]);
+        ip(&["link", "set", near, "up"]);
+        ip(&["-n", name, "address", "add", &format!("{THEIRS}/24"), "dev", "far"]);
+        ip(&["-n", name, "link", "set", "far", "up"]);
+        host
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// From now on nothing comes from there and nothing arrives there, and nobody is told.
+    fn vanish(&self) {
+        ip(&["-n", &self.name, "link", "set", "far", "down"]);
+    }
+
+    /// Every n-th packet, by chance, is lost in either direction.
+    fn lose_one_in(&self, n: u32) {
+        let chain = |hook: &str| {
+            format!("chain {hook} {{\ntype filter hook {hook} priority 0\nnumgen random mod {n} 0 drop\n}}\n")
+        };
+        let rules = format!("table inet loss {{\n{}{}}}\n", chain("input"), chain("output"));
+        let mut nft = self.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+        assert!(nft.wait().unwrap().success());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The cable goes with its end.
+        ip(&["link", "delete", &format!("{}n", self.name)]);
+        ip(&["netns", "delete", &self.name]);
+    }
+}
+
+fn ip(args: &[&str]) {
+    let done = Command::new("ip").args(args).output().unwrap();
+    assert!(done.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A program in the namespace that speaks one line when it is ready.
+struct Hostile(Child);
+
+impl Hostile {
+    fn start(host: &Host, script: &str, args: &[String]) -> (Self, String) {
+        let mut command = host.command("python3");
+        let child = command.args(["-c", script]).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut hostile = Self(child);
+        let mut said = String::new();
+        BufReader::new(hostile.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        (hostile, said.trim().to_owned())
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The sidecar listens on loopback for the good clients, and on the cable.
+fn on_the_cable(dir: &std::path::Path) -> (Sidecar, SocketAddr) {
+    let listen = format!("{OURS}:0");
+    let mut setup = Setup::in_dir(dir);
+    setup.command.args(["--listen", &listen, "--allow-non-loopback"]);
+    let sidecar = setup.start();
+    let address = wait_within(Duration::from_secs(30), "the address on the cable", || {
+        let log = sidecar.log();
+        let line = log.lines().find(|line| line.contains(OURS) && line.contains("listening"))?;
+        serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.parse().ok()
+    });
+    (sidecar, address)
+}
+
+/// Opens more connections than are allowed, a quarter each silent, in the headers, in the body, and with pipelined requests whose
+/// answers it does not read, and keeps them.
+const HOLD: &str = r#"
+import resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+head = b"POST /append HTTP/1.1\r\nHost: " + sys.argv[1].encode() + b"\r\n"
+whole = b"GET /metrics HTTP/1.1\r\nHost: " + sys.argv[1].encode() + b"\r\n\r\n"
+sends = [b"", head + b"X-Half", head + b"Content-Length: 100\r\n\r\n{", whole * 20]
+held = []
+for number in range(1100):
+    held.append(socket.create_connection((sys.argv[1], int(sys.argv[2]))))
+    held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        held[-1].sendall(sends[number % 4])
+    except ConnectionError:
+        pass
+print("held", flush=True)
+time.sleep(600)
+"#;
+
+#[test]
+fn a_client_that_vanished_locks_nobody_out() {
+    const ROW: Row = Row {
+        test: "hostile::vanished::a_client_that_vanished_locks_nobody_out",
+        promise: "§2 at the limit the longest waiting connection goes; headers 5 s, bodies 10 s, idle 75 s; p99, memory",
+        fault: "1,100 connections of a host that vanishes without a FIN, in each state of a request",
+        how: "a network namespace whose end of the veth pair is set down (`ip netns`)",
+        control: super::CONTROL,
+    };
+    if !report::tools(&["ip", "python3"]) {
+        return;
+    }
+    let _alone = alone();
+    let _favoured = Favoured::by_the_scheduler();
+    raise_file_limit();
+    let memory = tempfile::tempdir_in(MEMORY_DISK).unwrap();
+    let host = Host::new();
+    let (sidecar, address) = on_the_cable(memory.path());
+    let (mut hostile, said) = Hostile::start(&host, HOLD, &[OURS.to_owned(), address.port().to_string()]);
+    assert_eq!(said, "held");
+    let before = connections(&sidecar);
+    assert!((1000..=1024).contains(&before), "{before}");
+    host.vanish();
+    hostile.0.kill().unwrap();
+    let service = GoodClients::serve_for(sidecar.address, Duration::from_millis(report::rounds(1_500, 15_000)));
+    assert_eq!(measured(&service, peak_bytes(sidecar.pid()), false), Ok(()), "{:?}", service.p99());
+    verified(memory.path(), &service.answers);
+    // Half of them were in a request: that ends after 10 s at most. The others idle.
+    wait_within(Duration::from_secs(30), "the end of the requests", || (connections(&sidecar) < 600).then_some(()));
+    if report::is_full() {
+        // Unsent answers end with their connections, too.
+        wait_within(Duration::from_mins(2), "the end of all", || (connections(&sidecar) <= 1).then_some(()));
+    }
+    let result = format!(
+        "{before} connections; p99 {:.1} ms, {:.1} MiB",
+        millis(service.p99()),
+        mebibytes(peak_bytes(sidecar.pid()))
+    );
+    held(&ROW, 1100, &result);
+}
+
+/// Appends events one after the other, each on a connection of its own, and says how many were acknowledged.
+const APPEND: &str = r#"
+import socket, sys
+acknowledged = 0
+for number in range(int(sys.argv[3])):
+    body = b'{"event":"LOSSY"}'
+    with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
+        head = b"POST /append HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % (sys.argv[1].encode(), len(body)) + body)
+        acknowledged += connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+print(acknowledged, flush=True)
+"#;
+
+#[test]
+fn lost_packets_lose_and_double_no_event() {
+    const ROW: Row = Row {
+        test: "hostile::vanished::lost_packets_lose_and_double_no_event",
+        promise: "§4.1 each acknowledged event is there, once; p99 of others under 50 ms meanwhile",
+        fault: "one packet in ten is lost, in both directions",
+        how: "nftables' random numbers in a network namespace (this kernel has no netem)",
+        control: "the count of lines is exact: one less or more fails",
+    };
+    if !report::tools(&["ip", "nft", "python3"]) {
+        return;
+    }
+    let _alone = alone();
+    let _favoured = Favoured::by_the_scheduler();
+    let memory = tempfile::tempdir_in(MEMORY_DISK).unwrap();
+    let host = Host::new();
+    let (sidecar, address) = on_the_cable(memory.path());
+    host.lose_one_in(10);
+    let events = report::rounds(10, 200);
+    let clients = GoodClients::start(sidecar.address);
+    let args = [OURS.to_owned(), address.port().to_string(), events.to_string()];
+    let (_, said) = Hostile::start(&host, APPEND, &args);
+    let service = clients.stop();
+    assert_eq!(said, events.to_string());
+    assert_eq!(measured(&service, peak_bytes(sidecar.pid()), false), Ok(()), "{:?}", service.p99());
+    let found = verified(memory.path(), &service.answers);
+    assert_eq!(found.lines as u64, found.acknowledged as u64 + events);
+    // It was the cable of the lossy host, and it lost something.
+    let dropped = host.command("nstat").args(["-asz", "TcpRetransSegs"]).output().unwrap();
+    let dropped = String::from_utf8_lossy(&dropped.stdout).into_owned();
+    let retransmitted = dropped.lines().find_map(|line| line.strip_prefix("TcpRetransSegs")).unwrap();
+    let retransmitted: u64 = retransmitted.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(retransmitted > 0, "no packet was lost");
+    held(
+        &ROW,
+        events,
+        &format!("{retransmitted} segments sent again by the client; p99 of others {:.1} ms", millis(service.p99())),
+    );
+    assert_eq!(sidecar.send(&Request::new("GET", "/readyz")).status, 200);
+}
