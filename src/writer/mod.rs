@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use self::commit::Committer;
-use self::queue::{Group, Ticket};
+use self::queue::{Encoded, Group, Ticket};
 use crate::clock::Clock;
 use crate::durable::Directory;
 use crate::metrics::Metrics;
@@ -204,20 +204,11 @@ impl Appender {
     /// # Errors
     /// [`AppendError::Busy`], [`AppendError::Closed`] or [`AppendError::TooLong`]; nothing was queued then.
     pub fn append(&self, events: &[Event<'_>]) -> Result<Receipt, AppendError> {
-        let mut state = self.shared.lock();
-        if state.closing {
-            return Err(AppendError::Closed);
-        }
-        if state.queue_bytes() >= self.shared.options.queue_bytes_max {
-            return Err(AppendError::Busy);
-        }
-        let was_empty = state.queue_bytes() == 0;
-        let number = state.gathering.push(&self.shared.identity, events)?;
-        if !was_empty && state.queue_bytes() > self.shared.options.queue_bytes_max {
-            state.gathering.withdraw(number);
-            state.gathering.entries.pop();
-            return Err(AppendError::Busy);
-        }
+        drop(self.admit(0)?);
+        // Not under the lock: many lines take many milliseconds, and everybody else would wait for it.
+        let request = Encoded::new(&self.shared.identity, events)?;
+        let mut state = self.admit(request.bytes.len())?;
+        let number = state.gathering.push(request);
         let ticket = Arc::clone(&state.gathering.ticket);
         self.shared.metrics.queue_bytes.set(state.queue_bytes().try_into().unwrap_or(i64::MAX));
         // The committer is either waiting, or will look before it waits.
@@ -227,6 +218,19 @@ impl Appender {
             self.shared.work.notify_one();
         }
         Ok(Receipt { shared: Arc::clone(&self.shared), ticket, number })
+    }
+
+    /// The state, if it has room for so many bytes of lines: any number if there are no others.
+    fn admit(&self, bytes: usize) -> Result<MutexGuard<'_, State>, AppendError> {
+        let state = self.shared.lock();
+        let (queued, bytes_max) = (state.queue_bytes(), self.shared.options.queue_bytes_max);
+        if state.closing {
+            return Err(AppendError::Closed);
+        }
+        if queued >= bytes_max || (queued > 0 && queued + bytes > bytes_max) {
+            return Err(AppendError::Busy);
+        }
+        Ok(state)
     }
 
     /// Whether a request would be refused as [`AppendError::Busy`] whatever its size.

@@ -20,6 +20,27 @@ pub(super) struct Group {
     pub(super) ticket: Arc<Ticket>,
 }
 
+/// The lines of one request, encoded before anybody else has to wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    pub(super) bytes: Vec<u8>,
+    line_starts: Vec<usize>,
+}
+
+impl Encoded {
+    pub(super) fn new(identity: &Identity, events: &[Event<'_>]) -> Result<Self, TooLong> {
+        let mut encoded = Self::default();
+        for event in events {
+            encoded.line_starts.push(encoded.bytes.len());
+            identity.encode(event, &mut encoded.bytes)?;
+            if encoded.bytes.len() > REQUEST_LINES_BYTES_MAX {
+                return Err(TooLong::REQUEST);
+            }
+        }
+        Ok(encoded)
+    }
+}
+
 /// The lines of one request: they stay together and in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -67,20 +88,17 @@ impl Group {
     }
 
     /// Adds a request and returns its number.
-    pub(super) fn push(&mut self, identity: &Identity, events: &[Event<'_>]) -> Result<usize, TooLong> {
-        let (bytes_before, first_line) = (self.bytes.len(), self.line_starts.len());
-        for event in events {
-            self.line_starts.push(self.bytes.len());
-            let encoded = identity.encode(event, &mut self.bytes);
-            let fits = self.bytes.len() - bytes_before <= REQUEST_LINES_BYTES_MAX;
-            if let Err(error) = encoded.and(if fits { Ok(()) } else { Err(TooLong::REQUEST) }) {
-                self.bytes.truncate(bytes_before);
-                self.line_starts.truncate(first_line);
-                return Err(error);
-            }
+    pub(super) fn push(&mut self, request: Encoded) -> usize {
+        let (offset, first_line) = (self.bytes.len(), self.line_starts.len());
+        let lines = request.line_starts.len();
+        if self.is_empty() && request.bytes.len() > self.bytes.capacity() {
+            (self.bytes, self.line_starts) = (request.bytes, request.line_starts);
+        } else {
+            self.bytes.extend_from_slice(&request.bytes);
+            self.line_starts.extend(request.line_starts.iter().map(|start| offset + start));
         }
-        self.entries.push(Entry { first_line, lines: events.len() });
-        Ok(self.entries.len() - 1)
+        self.entries.push(Entry { first_line, lines });
+        self.entries.len() - 1
     }
 
     /// Takes a request's lines out again.
@@ -168,7 +186,7 @@ mod tests {
         for request in messages {
             let bodies: Vec<_> = request.iter().map(|event| format!("{{\"event\":\"{event}\"}}")).collect();
             let events: Vec<_> = bodies.iter().map(|body| Event::parse(body.as_bytes()).unwrap()).collect();
-            group.push(&identity, &events).unwrap();
+            group.push(Encoded::new(&identity, &events).unwrap());
         }
         group
     }

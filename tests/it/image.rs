@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Client, JOB, Request, WORKSPACE, tool, wait_for};
+use crate::support::{Client, IMAGE_ENVIRONMENT, JOB, Request, WORKSPACE, tool, wait_for};
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -19,6 +19,7 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
         [
             "scratch",
             "COPY --from=build /audit-log /audit-log",
+            &format!("ENV {}={}", IMAGE_ENVIRONMENT.0, IMAGE_ENVIRONMENT.1),
             "USER 65532:65532",
             "ENTRYPOINT [\"/audit-log\"]",
             "CMD [\"serve\"]"
@@ -74,6 +75,7 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
             .args(["/audit-log", "serve"])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
+            .env(IMAGE_ENVIRONMENT.0, IMAGE_ENVIRONMENT.1)
             .env("UCLOUD_JOB_ID", JOB)
             .env("UCLOUD_WORKSPACE_ID", WORKSPACE)
             .env("AUDIT_LOG_LISTEN", format!("127.0.0.1:{port}"))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::commit::Committer;
-use super::super::queue::Group;
+use super::super::queue::{Encoded, Group};
 use super::super::{Refusal, Written};
 use super::disk::{Disk, End, Ended, Lie};
 use super::random::Random;
@@ -265,7 +265,7 @@ impl History {
                 })
                 .collect();
             let events: Vec<_> = bodies.iter().map(|body| Event::parse(body.as_bytes()).expect("it is one")).collect();
-            group.push(&self.identity, &events).expect("short lines fit");
+            group.push(Encoded::new(&self.identity, &events).expect("short lines fit"));
             requests.push(begin..self.told.len());
         }
         // A request whose time was over before the group was taken.

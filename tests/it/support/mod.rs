@@ -19,6 +19,8 @@ use serde_json::Value;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_audit-log");
+/// What the image sets for every command.
+pub(crate) const IMAGE_ENVIRONMENT: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 pub(crate) const JOB: &str = "5003592";
 pub(crate) const WORKSPACE: &str = "651b3f72-b49d-4ad5-8bbe-4ff2d4889002";
 
@@ -63,7 +65,7 @@ pub(crate) struct Setup {
     temp: Option<tempfile::TempDir>,
 }
 
-/// A command for the binary with an environment of nothing but what the test gives.
+/// A command for the binary with an environment of nothing but what the image and the test give.
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(BINARY);
     bare(&mut command);
@@ -72,6 +74,7 @@ pub(crate) fn binary() -> Command {
 
 fn bare(command: &mut Command) {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).stdin(Stdio::null());
+    command.env(IMAGE_ENVIRONMENT.0, IMAGE_ENVIRONMENT.1);
 }
 
 impl Setup {
