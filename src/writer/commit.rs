@@ -423,8 +423,16 @@ impl<D: Directory> Committer<D> {
     }
 }
 
-fn report_lost<F>(orphan: &Segment<F>) {
-    error!(segment = %orphan.text, lines = orphan.lines, "a deleted segment could not be copied back; its lines are lost");
+fn report_lost<F: SegmentFile>(orphan: &Segment<F>) {
+    match orphan.is_deleted() {
+        Ok(false) => {}
+        Ok(true) => {
+            error!(segment = %orphan.text, lines = orphan.lines, "a deleted segment could not be copied back; its lines are lost");
+        }
+        Err(error) => {
+            error!(segment = %orphan.text, lines = orphan.lines, %error, "it can't be told whether a segment was deleted");
+        }
+    }
 }
 
 /// Failed commits are reported once, then every 10 s with their number, and once when they are over.

@@ -118,14 +118,19 @@ impl<F: SegmentFile> Segment<F> {
     /// writes have put there.
     ///
     /// # Errors
-    /// What was written may still be there. If the length is not what our writing has led to, somebody else
-    /// has cut or appended: then nothing is done, so that neither NUL bytes are put into what was acknowledged nor
+    /// What was written may still be there. If the length of a segment with durable lines is not what our writing has led
+    /// to, somebody else has cut or appended: then nothing is done, so that neither NUL bytes are put into what was acknowledged nor
     /// anything of theirs is destroyed.
     pub(super) fn take_back<D: Directory<File = F>>(&mut self, directory: &D, written: u64) -> io::Result<TakenBack> {
         if self.is_new() {
-            return match remove_if_same(directory, &self.text, self.id) {
-                Ok(Removal::Removed) => Ok(TakenBack::Removed),
-                Ok(Removal::NotOurs) | Err(_) => self.file.cut(0).map(|()| TakenBack::Cut),
+            // Cut first: under another name that somebody has given it by now, it would outlast the removal.
+            let cut = self.file.cut(0);
+            let removed = matches!(remove_if_same(directory, &self.text, self.id), Ok(Removal::Removed));
+            return match cut {
+                Ok(()) if removed => Ok(TakenBack::Removed),
+                Ok(()) => Ok(TakenBack::Cut),
+                Err(_) if removed && self.file.stat()?.links == 0 => Ok(TakenBack::Removed),
+                Err(error) => Err(error),
             };
         }
         if self.file.stat()?.len != self.bytes + written {
@@ -201,7 +206,13 @@ pub(super) struct Leftover<F> {
 impl<F: SegmentFile> Leftover<F> {
     /// Removes it durably, unless its name is somebody else's by now.
     pub(super) fn remove<D: Directory<File = F>>(&self, directory: &D) -> io::Result<()> {
-        match remove_if_same(directory, &self.name, self.file.stat()?.id)? {
+        let removal = match self.file.stat() {
+            Ok(stat) => remove_if_same(directory, &self.name, stat.id)?,
+            // Another client of a network file system has removed it.
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => Removal::NotOurs,
+            Err(error) => return Err(error),
+        };
+        match removal {
             Removal::Removed => Ok(()),
             // An earlier try may have removed it and then failed to sync.
             Removal::NotOurs => directory.sync(),

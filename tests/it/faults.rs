@@ -113,6 +113,29 @@ fn a_file_that_can_not_be_removed_is_the_only_one_left_and_goes_as_soon_as_it_ca
     assert_eq!(inside.names(), [["c"]]);
 }
 
+/// Somebody links a new segment, as a backup does, while its first sync fails: nothing of what was refused may be read
+/// by the other name.
+#[test]
+fn what_was_taken_back_is_gone_under_every_name() {
+    let faults = Faults::none();
+    let inside = start(&faults);
+    let dir = inside.dir.clone();
+    let link = dir.join("backup");
+    let linked = link.clone();
+    faults.set(move |call| {
+        if call != Call::SyncData {
+            return Ok(());
+        }
+        if !linked.exists() {
+            let segment = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+            std::fs::hard_link(segment, &linked).unwrap();
+        }
+        Err(io::Error::from_raw_os_error(EIO))
+    });
+    assert_eq!(refusal(inside.append("b").unwrap_err()).written, Written::No);
+    assert_eq!(std::fs::read(link).unwrap(), b"");
+}
+
 #[test]
 fn full_storage_is_told_as_such_and_over_as_soon_as_it_is() {
     for errno in [ENOSPC, EDQUOT, EFBIG, EIO, EROFS] {
