@@ -19,9 +19,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
 
 pub use self::folder::{EntryKind, Facts, Folder};
 
@@ -147,12 +147,7 @@ pub struct AuditDirectory {
     /// The directory that was opened. Kept open, so that its inode is not given to another.
     home: File,
     id: FileId,
-    /// When a probe last wrote to it.
-    written: Option<Instant>,
 }
-
-/// How often a probe writes: a file system that has shut itself down still answers whoever only looks.
-const PROBE_WRITES_EVERY: Duration = Duration::from_mins(1);
 
 impl AuditDirectory {
     /// Opens a directory; new segments get `file_mode`, less the umask.
@@ -162,7 +157,7 @@ impl AuditDirectory {
     pub fn open(path: &Path, file_mode: u32) -> io::Result<Self> {
         let home = open_directory(path)?;
         let id = file_id(&home.metadata()?);
-        Ok(Self { path: path.to_owned(), file_mode, home, id, written: None })
+        Ok(Self { path: path.to_owned(), file_mode, home, id })
     }
 }
 
@@ -174,20 +169,29 @@ pub struct Space {
 }
 
 impl AuditDirectory {
-    /// Checks that the directory is there, is the one that was opened, and may be written to. Once a minute it sets the
-    /// directory's modification time, to see that the file system still takes a change.
+    /// Checks that the directory is there, is the one that was opened, and may be written to.
     ///
     /// # Errors
-    /// Those of [`Directory::ensure`], `access` and `utimensat`.
+    /// Those of [`Directory::ensure`] and `access`.
     pub fn probe(&mut self) -> io::Result<Space> {
         self.ensure()?;
         retry(|| rustix::fs::access(&self.path, Access::WRITE_OK | Access::EXEC_OK))?;
-        if self.written.is_none_or(|written| written.elapsed() >= PROBE_WRITES_EVERY) {
-            touch(&self.home)?;
-            self.written = Some(Instant::now());
-        }
         let space = retry(|| rustix::fs::fstatvfs(&self.home))?;
         Ok(Space { free_bytes: space.f_bavail.saturating_mul(space.f_frsize) })
+    }
+}
+
+impl AuditDirectory {
+    /// Changes something, the directory's modification time, to see whether the file system still takes changes: one that
+    /// has shut itself down goes on answering whoever only looks.
+    ///
+    /// # Errors
+    /// The file system is read-only, or its device fails. That it has no room, or does not keep such times, is no error.
+    pub fn change(&self) -> io::Result<()> {
+        match retry(|| touch(&self.home)) {
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ROFS | Errno::IO)) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -346,13 +350,14 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of `open` and `utimensat`.
 pub fn touch_directory(path: &Path) -> io::Result<()> {
-    touch(&open_directory(path)?)
+    let directory = open_directory(path)?;
+    retry(|| touch(&directory))
 }
 
-fn touch(directory: &File) -> io::Result<()> {
+fn touch(directory: &File) -> rustix::io::Result<()> {
     // Both times to now, and not to a time of ours: for that it is enough to have the right to write.
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Ok(rustix::fs::futimens(directory, &Timestamps { last_access: now, last_modification: now })?)
+    rustix::fs::futimens(directory, &Timestamps { last_access: now, last_modification: now })
 }
 
 /// Replaces the content of a file, if there is one and it may be written to.

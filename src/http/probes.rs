@@ -1,7 +1,8 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -17,6 +18,9 @@ const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a probe waits for the file system.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How often a probe changes something, where nobody appends. Commits are evidence enough where somebody does.
+const CHANGE_EVERY: Duration = Duration::from_mins(1);
+
 /// Knows whether the next append would probably succeed.
 #[derive(Debug)]
 pub struct Readiness {
@@ -24,14 +28,36 @@ pub struct Readiness {
     appender: Appender,
     metrics: Arc<Metrics>,
     /// Locked by the one thread that asks the file system, so that one that hangs holds one thread and no more.
-    directory: Arc<tokio::sync::Mutex<AuditDirectory>>,
+    watched: Arc<tokio::sync::Mutex<Watched>>,
+}
+
+/// The directory, and what the last probes have seen.
+#[derive(Debug)]
+struct Watched {
+    directory: AuditDirectory,
+    appended_events: u64,
+    changed: Option<Instant>,
+}
+
+impl Watched {
+    fn probe(&mut self, appended_events: u64) -> io::Result<Space> {
+        let space = self.directory.probe()?;
+        let idle = self.appended_events == appended_events;
+        self.appended_events = appended_events;
+        if idle && self.changed.is_none_or(|changed| changed.elapsed() >= CHANGE_EVERY) {
+            self.directory.change()?;
+            self.changed = Some(Instant::now());
+        }
+        Ok(space)
+    }
 }
 
 impl Readiness {
     /// Watches an appender and its directory; `instance` is the id of this process.
     #[must_use]
     pub fn new(instance: String, appender: Appender, metrics: Arc<Metrics>, directory: AuditDirectory) -> Self {
-        Self { instance, appender, metrics, directory: Arc::new(tokio::sync::Mutex::new(directory)) }
+        let watched = Watched { directory, appended_events: 0, changed: None };
+        Self { instance, appender, metrics, watched: Arc::new(tokio::sync::Mutex::new(watched)) }
     }
 
     /// The reason why the sidecar is not ready, if it is not. Brings the metrics up to date.
@@ -54,10 +80,11 @@ impl Readiness {
 
     async fn look_at_directory(&self) -> Result<Space, String> {
         let silent = || "the file system of the audit directory does not answer".to_owned();
-        let directory = Arc::clone(&self.directory);
+        let watched = Arc::clone(&self.watched);
+        let appended_events = self.metrics.appended_events_total.get();
         let look = async {
-            let mut directory = directory.lock_owned().await;
-            tokio::task::spawn_blocking(move || directory.probe()).await
+            let mut watched = watched.lock_owned().await;
+            tokio::task::spawn_blocking(move || watched.probe(appended_events)).await
         };
         match tokio::time::timeout(PROBE_TIME_MAX, look).await {
             Ok(Ok(Ok(space))) => Ok(space),
