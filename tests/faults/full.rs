@@ -128,7 +128,7 @@ impl Sum {
     fn result(mut self) -> String {
         self.times.sort_unstable();
         let (median, slowest) = (self.times[self.times.len() / 2], self.times[self.times.len() - 1]);
-        assert!(median <= Duration::from_secs(1) && slowest < Duration::from_secs(5), "{:?}", self.times);
+        assert!(slowest <= Duration::from_secs(1), "{:?}", self.times);
         format!(
             "{} acknowledged, {} refused with 507 and `no`; 0 lost, 0 torn, 0 empty or left over; accepted {} ms \
              after the disk was freed (median), {} ms at most",

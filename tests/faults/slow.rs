@@ -1,5 +1,6 @@
 //! A disk that is slow, or hangs for some time.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::load::{Answers, Load, Told, post, verified, wait_within};
@@ -9,6 +10,9 @@ use crate::tracer::{QUIET, Tracer};
 
 /// Far above what anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The contract's 5 s and 30 s, and as much more as a busy machine may take to notice.
+const UNREADY_AFTER: Range<Duration> = Duration::from_secs(5)..Duration::from_secs(8);
+const STALLED_AFTER: Range<Duration> = Duration::from_secs(29)..Duration::from_secs(34);
 
 fn start() -> Sidecar {
     let mut setup = Setup::new();
@@ -91,7 +95,7 @@ fn a_disk_that_hangs_for_ten_seconds_is_waited_for() {
         let load = Load::start(sidecar.address, 8, call, Duration::ZERO);
         assert_eq!(sidecar.get("/readyz").status, 200);
         let reason = wait_ready(&sidecar, 503);
-        assert!(begun.elapsed() > Duration::from_secs(5), "{call}: {reason}");
+        assert!(UNREADY_AFTER.contains(&begun.elapsed()), "{call}: {:?} {reason}", begun.elapsed());
         assert!(reason.contains("more than 5 seconds"), "{reason}");
         wait_ready(&sidecar, 200);
         assert!(begun.elapsed() > Duration::from_secs(10), "{call}");
@@ -133,10 +137,10 @@ fn a_disk_that_hangs_for_ever_costs_neither_memory_nor_patience() {
     let load = Load::start_with(address, 64, "hang", Duration::from_millis(100), 1_000_000);
     wait_ready(&sidecar, 503);
     let unready_after = begun.elapsed();
-    assert!(unready_after > Duration::from_secs(5));
+    assert!(UNREADY_AFTER.contains(&unready_after), "{unready_after:?}");
     let (told, stalled_after) = stuck.join().unwrap();
     assert_eq!(told, Told::Unknown(503), "its lines had been taken up");
-    assert!(stalled_after > Duration::from_secs(29), "{stalled_after:?}");
+    assert!(STALLED_AFTER.contains(&stalled_after), "{stalled_after:?}");
     // Those that waited behind it are withdrawn.
     wait_within(PATIENCE, "stalled requests", || (refused(&sidecar, "storage_stalled") >= 6).then_some(()));
     let overloaded = refused(&sidecar, "overloaded");

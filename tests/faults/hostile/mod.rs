@@ -25,8 +25,7 @@ use crate::support::{Client, Request, Response, Setup, Sidecar};
 const P99_MAX: Duration = Duration::from_millis(50);
 /// What the sidecar may have resident, ever.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
-/// The machine does other things too: what fails a measurement must fail it this often in a row. An attack that works
-/// does.
+/// How often an attack is tried until good clients don't wait too long.
 const TRIES: u32 = 3;
 /// A directory without a disk behind it: what a disk takes that others are using is not what is measured.
 const MEMORY_DISK: &str = "/dev/shm";
@@ -131,17 +130,18 @@ fn withstood(row: &Row, attacks: &[Attack]) {
     raise_file_limit();
     let time = Duration::from_millis(report::rounds(1_500, 15_000));
     let quiet = baseline();
-    let (mut tries, mut worst_p99, mut worst_peak) = (0, (Duration::ZERO, ""), (0, ""));
+    let (mut tries, mut refused, mut worst_p99, mut worst_peak) = (0, 0, (Duration::ZERO, ""), (0, ""));
     for attack in attacks {
         let outcome = endured(attack, time);
         assert!(outcome.tries > 0, "{}: nothing was tried", attack.name);
         report::say(&format!("  {}: {}", attack.name, figures(&outcome)));
         tries += outcome.tries;
+        refused += outcome.service.refused().len();
         worst_p99 = worst_p99.max((outcome.service.p99(), attack.name));
         worst_peak = worst_peak.max((outcome.peak_bytes, attack.name));
     }
     let result = format!(
-        "worst p99 {:.1} ms ({}), without an attack {:.1} ms; at most {:.1} MiB ({})",
+        "worst p99 {:.1} ms ({}), without an attack {:.1} ms; {refused} good events told `overloaded`; at most {:.1} MiB ({})",
         millis(worst_p99.0),
         worst_p99.1,
         millis(quiet.p99()),
@@ -151,20 +151,20 @@ fn withstood(row: &Row, attacks: &[Attack]) {
     held(row, tries, &result);
 }
 
-/// Repeats an attack whose measurements were bad.
+/// Repeats an attack while good clients wait too long: the machine does other things too, and an attack that works fails
+/// every try. What no load excuses ends the test at once. The memory is the most of all tries.
 fn endured(attack: &Attack, time: Duration) -> Outcome {
-    let mut faults = Vec::new();
+    let mut peak_bytes = 0;
     for _ in 0..TRIES {
         let outcome = attacked(attack, time);
+        peak_bytes = peak_bytes.max(outcome.peak_bytes);
         match measured(&outcome.service, outcome.peak_bytes, attack.fills_the_queue) {
-            Ok(()) => return outcome,
-            Err(fault) => {
-                report::say(&format!("  {}: {fault}: {}", attack.name, figures(&outcome)));
-                faults.push(fault);
-            }
+            Ok(()) => return Outcome { peak_bytes, ..outcome },
+            Err(Fault::Slow) => report::say(&format!("  {}: slow: {}", attack.name, figures(&outcome))),
+            Err(fault) => panic!("{}: {fault:?}: {}", attack.name, figures(&outcome)),
         }
     }
-    panic!("{}: {faults:?}", attack.name);
+    panic!("{}: {:?}, {TRIES} times", attack.name, Fault::Slow);
 }
 
 /// Runs an attack once. What does not depend on how busy the machine is, is asserted here.
@@ -199,21 +199,26 @@ fn attacked(attack: &Attack, time: Duration) -> Outcome {
     Outcome { tries: tries.into_inner(), service, peak_bytes }
 }
 
+/// A promise that was broken to good clients.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    Refused { events: usize, such_as: Told },
+    Slow,
+    Memory { bytes: u64 },
+}
+
 /// The promises that are measured.
-fn measured(service: &Service, peak_bytes: u64, fills_the_queue: bool) -> Result<(), String> {
+fn measured(service: &Service, peak_bytes: u64, fills_the_queue: bool) -> Result<(), Fault> {
     let refused = service.refused();
-    // Whatever else it is, it is no matter of how busy the machine is.
-    let is_told = |told: &Told| fills_the_queue && *told == Told::No(503);
-    if let Some((id, told)) = refused.iter().find(|(_, told)| !is_told(told)) {
-        return Err(format!("{} good events not acknowledged, such as {id}: {told:?}", refused.len()));
-    }
-    if service.p99() >= P99_MAX {
-        return Err("a good client waited too long".to_owned());
+    // Where the queue is full, so that the contract has it, one in five at most.
+    let is_told = |told: &Told| fills_the_queue && *told == Told::No(503) && refused.len() * 5 < service.answers.len();
+    if let Some((_, told)) = refused.iter().find(|(_, told)| !is_told(told)) {
+        return Err(Fault::Refused { events: refused.len(), such_as: (*told).clone() });
     }
     if peak_bytes >= MEMORY_BYTES_MAX {
-        return Err("too much memory".to_owned());
+        return Err(Fault::Memory { bytes: peak_bytes });
     }
-    Ok(())
+    if service.p99() >= P99_MAX { Err(Fault::Slow) } else { Ok(()) }
 }
 
 /// The good clients alone.
@@ -266,16 +271,14 @@ const AUTOGROUP: &str = "/proc/self/autogroup";
 impl Favoured {
     fn by_the_scheduler() -> Option<Self> {
         let may = rustix::process::geteuid().is_root() && std::path::Path::new(AUTOGROUP).exists();
-        may.then(|| {
-            std::fs::write(AUTOGROUP, "-20").unwrap();
-            Self
-        })
+        // Not everybody who is root may.
+        (may && std::fs::write(AUTOGROUP, "-20").is_ok()).then_some(Self)
     }
 }
 
 impl Drop for Favoured {
     fn drop(&mut self) {
-        std::fs::write(AUTOGROUP, "0").unwrap();
+        drop(std::fs::write(AUTOGROUP, "0"));
     }
 }
 
@@ -315,7 +318,7 @@ fn a_good_client_that_waits_and_memory_that_grows_are_found() {
     }
     let service = clients.stop();
     let found = measured(&service, peak_bytes(sidecar.pid()), false);
-    assert_eq!(found, Err("a good client waited too long".to_owned()), "{:?}", service.p99());
+    assert_eq!(found, Err(Fault::Slow), "{:?}", service.p99());
 
     // It keeps what it has read until a line ends.
     let mut tail = std::process::Command::new("tail");
@@ -326,7 +329,7 @@ fn a_good_client_that_waits_and_memory_that_grows_are_found() {
     let found = measured(&good, peak_bytes(tail.id().try_into().unwrap()), false);
     tail.kill().unwrap();
     tail.wait().unwrap();
-    assert_eq!(found, Err("too much memory".to_owned()));
+    assert!(matches!(found, Err(Fault::Memory { bytes }) if bytes > 80 << 20), "{found:?}");
     assert_eq!(measured(&good, peak_bytes(sidecar.pid()), false), Ok(()));
 }
 
