@@ -159,6 +159,11 @@ impl Disk {
         state.names.clone_from(&state.durable_names);
     }
 
+    /// Whether there is such a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.lock().names.contains_key(name)
+    }
+
     /// Somebody removes a name; whether it was there.
     pub(super) fn delete(&self, name: &str) -> bool {
         let mut state = self.lock();

@@ -304,6 +304,13 @@ impl History {
         }
         let last = self.told.len();
         self.note(|| format!("commit of e{first} to e{}", last - 1));
+        if self.deleted.as_ref().is_some_and(|name| !self.committer.has_orphans() && self.disk.has(name)) {
+            self.note(|| "the deleted segment is back".to_owned());
+            self.deleted = None;
+        }
+        if self.random.once_in(4) {
+            self.verify("after a commit")?;
+        }
         Ok(all)
     }
 
