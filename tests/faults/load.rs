@@ -249,3 +249,11 @@ pub(crate) fn wait_within<T>(patience: Duration, what: &str, mut condition: impl
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// The most memory that a process has ever had resident (proc(5), `VmHWM`).
+pub(crate) fn peak_bytes(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    kib << 10
+}

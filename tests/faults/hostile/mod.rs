@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::good_client::{GoodClients, Service};
-use crate::load::{Told, verified, wait_within};
+use crate::load::{Told, peak_bytes, verified, wait_within};
 use crate::report::{self, Row, alone, held};
 use crate::support::{Client, Request, Response, Setup, Sidecar};
 
@@ -242,14 +242,6 @@ fn connections(sidecar: &Sidecar) -> u64 {
     let text = sidecar.get("/metrics").text();
     let line = text.lines().find_map(|line| line.strip_prefix("audit_log_connections ")).unwrap();
     line.parse().unwrap()
-}
-
-/// The most memory that a process has ever had resident (proc(5), `VmHWM`).
-fn peak_bytes(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
-    kib << 10
 }
 
 /// Lets this process, and the sidecars that it starts, have as many sockets as the attacks take.

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Favoured, MEMORY_DISK, connections, measured, mebibytes, millis, peak_bytes, raise_file_limit};
+use super::{Favoured, MEMORY_DISK, connections, measured, mebibytes, millis, raise_file_limit};
 use crate::good_client::GoodClients;
-use crate::load::{verified, wait_within};
+use crate::load::{peak_bytes, verified, wait_within};
 use crate::report::{self, Row, alone, held};
 use crate::support::{Request, Setup, Sidecar};
 
