@@ -25,14 +25,19 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many rounds to run: as many as fit the gate, or all of them with `AUDIT_LOG_FAULTS=full`.
+/// How many rounds to run: as many as fit the gate, all of them with `AUDIT_LOG_FAULTS=full`, or `AUDIT_LOG_ROUNDS`.
 pub(crate) fn rounds(gate: u64, full: u64) -> u64 {
-    if is_full() { full } else { gate }
+    match std::env::var("AUDIT_LOG_ROUNDS") {
+        Ok(rounds) => rounds.parse().unwrap_or_else(|_| panic!("AUDIT_LOG_ROUNDS={rounds} is not a number")),
+        Err(_) if is_full() => full,
+        Err(_) => gate,
+    }
 }
 
 /// Whether the full counts are wanted.
 pub(crate) fn is_full() -> bool {
     std::env::var_os("AUDIT_LOG_FAULTS").is_some_and(|counts| counts == "full")
+        && std::env::var_os("AUDIT_LOG_ROUNDS").is_none()
 }
 
 /// Whether all these programs are there, and the right to mount and to make namespaces. See [`tool`].
@@ -53,7 +58,8 @@ pub(crate) fn say(text: &str) {
 
 /// The test has held: `times` faults were tried, and `result` is what was counted, in a few words and figures.
 ///
-/// Said as one line, `HELD {…}`, of which `ci/reliability` makes a row of the page.
+/// Said as one line, `HELD {…}`, of which `ci/reliability` makes a row of the page after a full run. After any other, the page
+/// must have that row already.
 pub(crate) fn held(row: &Row, times: u64, result: &str) {
     let record = serde_json::json!({
         "test": row.test,
@@ -66,4 +72,10 @@ pub(crate) fn held(row: &Row, times: u64, result: &str) {
         "full": is_full(),
     });
     say(&format!("HELD {record}"));
+    let cell = |text: &str| text.replace('|', "\\|");
+    let begins = format!("| {} | {} | {} | ", cell(row.promise), cell(row.fault), cell(row.how));
+    let ends = format!(" | {} | `{}` |", cell(row.control), row.test);
+    let page = include_str!("../../docs/RELIABILITY.md");
+    let is_told = page.lines().any(|line| line.starts_with(&begins) && line.ends_with(&ends));
+    assert!(is_full() || is_told, "docs/RELIABILITY.md has not the row of {}: `ci/long` writes it", row.test);
 }

@@ -76,6 +76,26 @@ fn every_code_is_explained_in_semantics() {
     }
 }
 
+/// That each test has its row is seen by the test itself.
+#[test]
+fn every_row_of_the_reliability_page_is_of_a_test() {
+    let page = read("docs/RELIABILITY.md");
+    let (_, rows) = page.split_once("<!-- rows -->").unwrap();
+    let (rows, _) = rows.split_once("<!-- end of rows -->").unwrap();
+    let tests: Vec<_> = rows.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit_once("| `")).collect();
+    assert!(tests.len() > 20, "{} rows", tests.len());
+    for (_, test) in tests {
+        let (module, function) = test.rsplit_once("::").expect("module::function");
+        let module = module.replace("::", "/");
+        let sources = ["tests/faults", "src/writer"].map(|folder| {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            let files = [root.join(format!("{module}.rs")), root.join(&module).join("mod.rs")];
+            files.map(|file| std::fs::read_to_string(file).unwrap_or_default()).concat()
+        });
+        assert!(sources.concat().contains(&format!("fn {function}()")), "no test {test}");
+    }
+}
+
 /// A reader in another language, written from docs/FORMAT.md alone: it is in Python, and reads what a sidecar wrote.
 #[test]
 fn the_reader_in_format_md_reads_what_a_sidecar_writes() {
