@@ -229,23 +229,31 @@ impl<D: Directory> Committer<D> {
         }
         let removed = matches!(taken_back, Ok(TakenBack::Removed));
         let taken_back = taken_back.is_ok();
-        if !segment_was_used {
-            if !removed {
+        let usable = step != Step::Sync && taken_back;
+        if segment_was_used {
+            if usable && !is_too_large(&error) {
+                self.active = Some(segment);
+            } else {
+                self.retire(segment);
+            }
+        } else if !removed {
+            let found = self.directory.stat(&segment.text);
+            if usable && matches!(found, Ok(Some(stat)) if stat.id == segment.id) {
+                // Empty, and still there: where nothing may be removed, the next lines are its first.
+                self.active = Some(segment);
+            } else {
                 self.leftover = Some(Leftover { name: segment.text, file: segment.file });
             }
-        } else if step != Step::Sync && taken_back && !is_too_large(&error) {
-            self.active = Some(segment);
-        } else {
-            self.retire(segment);
         }
         Setback { step, error, taken_back, ts: Some(ts), segment_was_used, tampered: false }
     }
 
-    /// Closes the active segment if its day is over, if it would grow too large, or if the clock has stepped back.
+    /// Closes the active segment if its day is over, if it would grow too large, or if the clock has stepped back. An
+    /// empty one has neither day nor size yet.
     fn rotate_if_due(&mut self, bytes: u64) {
         let now = self.clock.now();
         let Some(segment) = &self.active else { return };
-        let day_is_over = now.day() > segment.name.youngest().day();
+        let day_is_over = !segment.is_new() && now.day() > segment.name.youngest().day();
         let stepped_back = now.plus_millis(STEP_BACK_MAX_MS) < segment.last_ts;
         let full = !segment.is_new() && segment.bytes + bytes > self.segment_bytes_max;
         if day_is_over || stepped_back || full {
@@ -406,8 +414,10 @@ impl<D: Directory> Committer<D> {
         if let Err(error) = self.look() {
             warn!(%error, "the active segment can't be checked as it is closed");
         }
-        if let Some(segment) = self.active.take() {
-            self.retire(segment);
+        match self.active.take() {
+            Some(empty) if empty.is_new() => self.leftover = Some(Leftover { name: empty.text, file: empty.file }),
+            Some(segment) => self.retire(segment),
+            None => {}
         }
     }
 

@@ -113,6 +113,33 @@ fn a_file_that_can_not_be_removed_is_the_only_one_left_and_goes_as_soon_as_it_ca
     assert_eq!(inside.names(), [["c"]]);
 }
 
+/// As in a directory that only lets files be added (chattr(1), `+a`).
+#[test]
+fn where_nothing_may_be_removed_an_empty_segment_takes_the_next_lines() {
+    const EPERM: i32 = 1;
+    let faults = Faults::none();
+    let clock = ManualClock::new(NOW);
+    let inside = Inside::start(Ticking(clock.clone()), &faults, options());
+    let breaks = |write: bool| {
+        faults.set(move |call| match call {
+            Call::Remove => Err(io::Error::from_raw_os_error(EPERM)),
+            Call::Write if write => Err(io::Error::from_raw_os_error(ENOSPC)),
+            _ => Ok(()),
+        });
+    };
+    breaks(true);
+    for _ in 0..5 {
+        let refused = refusal(inside.append("b").unwrap_err());
+        assert_eq!((refused.full, refused.written), (true, Written::No));
+        assert_eq!(std::fs::read_dir(&inside.dir).unwrap().count(), 1);
+        // Not even midnight changes that.
+        clock.pass(Duration::from_hours(12));
+    }
+    breaks(false);
+    inside.append("c").unwrap();
+    assert_eq!(inside.names(), [["c"]]);
+}
+
 /// Somebody links a new segment, as a backup does, while its first sync fails: nothing of what was refused may be read
 /// by the other name.
 #[test]
