@@ -24,8 +24,9 @@ pub(super) struct Committer<D: Directory> {
     segment_bytes_max: u64,
     /// The segment that the next lines go to.
     active: Option<Segment<D::File>>,
-    /// A file of an earlier failure that is to be removed. No other is created meanwhile, so that they can't pile up.
-    leftover: Option<Leftover<D::File>>,
+    /// Files of earlier failures that are to be removed. No other is created meanwhile, so there are two at most: what was
+    /// the active segment, and a copy.
+    leftovers: Vec<Leftover<D::File>>,
     /// Deleted segments that live on because they are open, until they are copied back.
     orphans: Vec<Segment<D::File>>,
     /// When copying back is tried again after it failed, and how long the pause was.
@@ -84,7 +85,7 @@ impl<D: Directory> Committer<D> {
             metrics,
             segment_bytes_max,
             active: None,
-            leftover: None,
+            leftovers: Vec::new(),
             orphans: Vec::new(),
             orphans_retry: None,
             trouble: Trouble::default(),
@@ -242,7 +243,7 @@ impl<D: Directory> Committer<D> {
                 // Empty, and still there: where nothing may be removed, the next lines are its first.
                 self.active = Some(segment);
             } else {
-                self.leftover = Some(Leftover { name: segment.text, file: segment.file });
+                self.leftovers.push(Leftover { name: segment.text, file: segment.file });
             }
         }
         Setback { step, error, taken_back, ts: Some(ts), segment_was_used, tampered: false }
@@ -308,14 +309,14 @@ impl<D: Directory> Committer<D> {
     /// `keep_ts` if the lines have their time already.
     fn open(&mut self, keep_ts: Option<Timestamp>) -> io::Result<Segment<D::File>> {
         self.directory.ensure()?;
-        self.clear_leftover()?;
+        self.clear_leftovers()?;
         let (file, name) = match keep_ts {
             Some(ts) => create_no_later(&self.directory, &SegmentName::new(self.rank, ts))?,
             None => self.create_now()?,
         };
         let at = keep_ts.unwrap_or(name.youngest());
         let segment = Segment::adopt(file, name, at).map_err(|(leftover, error)| {
-            self.leftover = Some(leftover);
+            self.leftovers.push(leftover);
             error
         })?;
         self.metrics.segments_opened_total.inc();
@@ -337,21 +338,21 @@ impl<D: Directory> Committer<D> {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Removes what is left of an earlier failure.
-    fn clear_leftover(&mut self) -> io::Result<()> {
-        if let Some(leftover) = &self.leftover {
+    /// Removes what is left of earlier failures.
+    fn clear_leftovers(&mut self) -> io::Result<()> {
+        while let Some(leftover) = self.leftovers.last() {
             let removed = self.directory.ensure().and_then(|()| leftover.remove(&self.directory));
             let because =
                 |error: &io::Error| format!("`{}`, of an earlier failure, can't be removed: {error}", leftover.name);
             removed.map_err(|error| io::Error::new(error.kind(), because(&error)))?;
-            self.leftover = None;
+            self.leftovers.pop();
         }
         Ok(())
     }
 
     /// Does so if it can be done now; it is tried again before the next segment is opened.
-    fn try_to_clear_leftover(&mut self) {
-        if let Err(error) = self.clear_leftover() {
+    fn try_to_clear_leftovers(&mut self) {
+        if let Err(error) = self.clear_leftovers() {
             warn!(%error, "a file is left over");
         }
     }
@@ -362,7 +363,7 @@ impl<D: Directory> Committer<D> {
         if let Err(error) = self.look() {
             warn!(%error, "the active segment can't be checked");
         }
-        self.try_to_clear_leftover();
+        self.try_to_clear_leftovers();
         self.mend();
     }
 
@@ -388,9 +389,9 @@ impl<D: Directory> Committer<D> {
                 deleted => break (orphan, deleted),
             }
         };
-        let may_copy = deleted.and_then(|_| self.clear_leftover()).and_then(|()| self.directory.ensure());
-        let copied = may_copy.and_then(|()| orphan.copy_back(&self.directory, &mut self.leftover));
-        self.try_to_clear_leftover();
+        let may_copy = deleted.and_then(|_| self.clear_leftovers()).and_then(|()| self.directory.ensure());
+        let copied = may_copy.and_then(|()| orphan.copy_back(&self.directory, &mut self.leftovers));
+        self.try_to_clear_leftovers();
         match copied {
             Ok((name, bytes)) => {
                 self.orphans_retry = None;
@@ -415,7 +416,7 @@ impl<D: Directory> Committer<D> {
             warn!(%error, "the active segment can't be checked as it is closed");
         }
         match self.active.take() {
-            Some(empty) if empty.is_new() => self.leftover = Some(Leftover { name: empty.text, file: empty.file }),
+            Some(empty) if empty.is_new() => self.leftovers.push(Leftover { name: empty.text, file: empty.file }),
             Some(segment) => self.retire(segment),
             None => {}
         }
@@ -424,7 +425,7 @@ impl<D: Directory> Committer<D> {
     /// Closes the active segment for the last time, and tries once more to mend what is left to mend.
     pub(super) fn end(&mut self) {
         self.close();
-        self.try_to_clear_leftover();
+        self.try_to_clear_leftovers();
         for _ in 0..self.orphans.len() {
             self.orphans_retry = None;
             self.mend();

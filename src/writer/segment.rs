@@ -143,17 +143,17 @@ impl<F: SegmentFile> Segment<F> {
     /// time, since none may be named later than its first line. Returns the name, and how many bytes there were: fewer
     /// than were acknowledged if somebody had cut the file before.
     ///
-    /// A copy that fails is `leftover`, to be removed.
+    /// A copy that fails goes to `leftovers`, to be removed.
     pub(super) fn copy_back<D: Directory<File = F>>(
         &self,
         directory: &D,
-        leftover: &mut Option<Leftover<F>>,
+        leftovers: &mut Vec<Leftover<F>>,
     ) -> io::Result<(SegmentName, u64)> {
         let (mut copy, name) = create_no_later(directory, &self.name)?;
         match self.copy_to(&mut copy).and_then(|bytes| directory.sync().map(|()| bytes)) {
             Ok(bytes) => Ok((name, bytes)),
             Err(error) => {
-                *leftover = Some(Leftover { name: name.to_string().into(), file: copy });
+                leftovers.push(Leftover { name: name.to_string().into(), file: copy });
                 Err(error)
             }
         }

@@ -140,6 +140,25 @@ fn where_nothing_may_be_removed_an_empty_segment_takes_the_next_lines() {
     assert_eq!(inside.names(), [["c"]]);
 }
 
+/// An empty segment that could not be removed is active while the copy of a deleted one fails: both are remembered.
+#[test]
+fn an_empty_segment_and_a_copy_that_failed_are_both_removed_in_the_end() {
+    let faults = Faults::none();
+    let inside = start(&faults);
+    let first = inside.append("a").unwrap();
+    std::fs::remove_file(inside.dir.join(&*first.segment)).unwrap();
+    faults.break_calls([Call::Write, Call::Remove], ENOSPC);
+    refusal(inside.append("b").unwrap_err());
+    wait_for("both files", || (std::fs::read_dir(&inside.dir).unwrap().count() == 2).then_some(()));
+    faults.break_calls([Call::SyncData, Call::Remove], EIO);
+    refusal(inside.append("c").unwrap_err());
+    faults.clear();
+    inside.append("d").unwrap();
+    let lines = || segments(&inside.dir).into_values().map(|bytes| bytes.iter().filter(|b| **b == b'\n').count());
+    wait_for("the deleted segment", || (lines().sum::<usize>() == 2).then_some(()));
+    assert_eq!(inside.names(), [["a"], ["d"]]);
+}
+
 /// Somebody links a new segment, as a backup does, while its first sync fails: nothing of what was refused may be read
 /// by the other name.
 #[test]
