@@ -106,6 +106,20 @@ pub fn open_directory(settings: &ServeSettings) -> Result<AuditDirectory, Settin
     Ok(directory)
 }
 
+/// Has the kernel make room for all the files that `limits` allow, which must be done before there are threads: it enlarges
+/// the table by doubling it, and once a process has threads it waits 10 to 20 ms each time for every CPU to let go of the old
+/// one. A thousand connections would be five such pauses, in which nobody is served.
+///
+/// # Errors
+/// The process may not have so many files.
+pub fn reserve_files(limits: &Limits) -> io::Result<()> {
+    let last = limits.connections_max.saturating_add(usize::try_from(FILES_RESERVED).unwrap_or(usize::MAX)) - 1;
+    let last = i32::try_from(last).unwrap_or(i32::MAX);
+    // The table keeps its size when the copy is closed.
+    rustix::io::fcntl_dupfd_cloexec(io::stderr(), last)?;
+    Ok(())
+}
+
 /// Binds all sockets.
 ///
 /// # Errors

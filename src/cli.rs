@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, LogFlags, RetentionFlags, ServeFlags, SettingError, file, process_environment};
@@ -191,6 +192,9 @@ fn serve(flags: &ServeFlags, ucloud_port: Option<u16>) -> Result<ExitCode, Failu
     let directory = app::open_directory(&settings)?;
     let files_max = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let parts = app::Parts::new(Arc::new(SystemClock), files_max);
+    if let Err(error) = app::reserve_files(&parts.limits) {
+        warn!(%error, "the first connections will be slow");
+    }
     let ran = block_on(async {
         let signals = StopSignals::new()?;
         // By default it kills the process; caught, the write fails with EFBIG instead.

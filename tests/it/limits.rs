@@ -245,6 +245,21 @@ fn nobody_locks_others_out_by_holding_connections() {
 }
 
 #[test]
+fn the_kernel_need_not_enlarge_the_table_of_files_while_connections_come() {
+    let table_size = |limit: &str| -> u64 {
+        let mut setup = Setup::new();
+        setup.wrap("prlimit", &[limit, "--"]);
+        let sidecar = setup.start();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        size.trim().parse().unwrap()
+    };
+    assert!(table_size("--nofile=4096:4096") >= 1024 + 64);
+    // As far as the limit allows.
+    assert_eq!(table_size("--nofile=512:512"), 512);
+}
+
+#[test]
 fn memory_for_bodies_is_bounded_and_given_back() {
     let sidecar = Sidecar::start();
     let length = MIB;
