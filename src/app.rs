@@ -20,7 +20,7 @@ use crate::config::file::FileSettings;
 use crate::config::reload::Reload;
 use crate::config::{Listen, ServeSettings, SettingError};
 use crate::durable::{self, AuditDirectory, Directory};
-use crate::http::{Api, BODIES_BYTES_MAX, Budget, Drain, Limits, Readiness, Routes, Server};
+use crate::http::{AnswerHead, Api, BODIES_BYTES_MAX, Budget, Drain, Limits, Readiness, Routes, Server};
 use crate::metrics::Metrics;
 use crate::retention::{self, Notice, Rule, Scope};
 use crate::writer;
@@ -39,6 +39,8 @@ const CLOCK_AHEAD_MAX: Duration = Duration::from_hours(1);
 const FILES_RESERVED: u64 = 64;
 /// Connections of the metrics listener: a few scrapers and kubelets.
 const METRICS_CONNECTIONS_MAX: usize = 32;
+/// How often it is looked, while draining, whether there was an event.
+const QUIET_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long requests may still arrive once the drain is over.
 const ARRIVE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long the file system may take once every request has been answered, which is after 30 s at the latest.
@@ -201,6 +203,7 @@ pub async fn run<D: Directory>(
         readiness: Arc::clone(&readiness),
         drain: Arc::clone(&drain),
         budget: Budget::new(BODIES_BYTES_MAX),
+        answer_head: AnswerHead::default(),
         large_turn: Arc::default(),
     };
     let server = Server::new(Routes::sidecar(api, settings.hosts), parts.limits.clone(), metrics.connections.clone());
@@ -260,14 +263,14 @@ pub fn unique_id(clock: &dyn Clock) -> anyhow::Result<String> {
 
 /// Waits until there has been neither an event nor an open request for the quiet time.
 async fn quiet(server: &Server, drain: &Drain, time: Duration) {
-    let begun = Instant::now();
+    let (mut heard, mut since) = (drain.heard(), Instant::now());
     loop {
-        let quiet_at = drain.last_heard().max(begun) + time;
-        let now = Instant::now();
-        if now >= quiet_at && !server.has_open_request() {
+        if drain.heard() != heard || server.has_open_request() {
+            (heard, since) = (drain.heard(), Instant::now());
+        } else if since.elapsed() >= time {
             return;
         }
-        tokio::time::sleep_until(quiet_at.max(now + Duration::from_millis(10))).await;
+        tokio::time::sleep(QUIET_LOOK_EVERY).await;
     }
 }
 

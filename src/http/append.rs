@@ -1,19 +1,18 @@
 //! `POST /append`: from a request to a durable line and its answer.
 
-use std::sync::Arc;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Body;
-use axum::response::Response;
-use hyper::StatusCode;
+use hyper::Response;
 use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
-use serde::Serialize;
 
-use super::Api;
 use super::body::{check_length, read};
+use super::connections::Arriving;
 use super::problem::{Code, Problem};
-use crate::record::{Event, parse_batch};
+use super::{Api, Whole};
+use crate::record::{Event, Timestamp, parse_batch};
 use crate::writer::{Ack, Receipt};
 
 /// Bytes of one event's body, and of one line of a batch.
@@ -33,15 +32,9 @@ enum Format {
     Batch,
 }
 
-/// The answer to an appended request.
-#[derive(Serialize)]
-struct Answer<'a> {
-    ts: String,
-    segment: &'a str,
-    index: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<usize>,
-}
+/// How the answers to a commit begin: all of its requests get the same, one after the other, so it is written once.
+#[derive(Debug, Default)]
+pub struct AnswerHead(Mutex<Option<(Timestamp, Arc<str>, String)>>);
 
 /// What a request's headers allow.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +44,7 @@ pub(super) struct Admitted {
 }
 
 /// Checks all that can be checked before the body is read.
-pub(super) fn admit(api: &Api, parts: &Parts, body: &Body) -> Result<Admitted, Problem> {
+pub(super) fn admit(api: &Api, parts: &Parts, body: &Arriving) -> Result<Admitted, Problem> {
     let format = format_of(parts)?;
     let bytes_max = match format {
         Format::Event => BODY_BYTES_MAX,
@@ -70,14 +63,14 @@ pub(super) fn admit(api: &Api, parts: &Parts, body: &Body) -> Result<Admitted, P
 }
 
 /// Appends the event or the batch in `body`, and answers when it is durable.
-pub(super) async fn append(api: &Arc<Api>, admitted: Admitted, body: &mut Body) -> Result<Response, Problem> {
+pub(super) async fn append(api: &Arc<Api>, admitted: Admitted, body: &mut Arriving) -> Result<Whole, Problem> {
     let receipt = queue(api, admitted, body).await?;
     let ack = receipt.wait().await?;
-    Ok(answer(&ack, admitted.format))
+    Ok(api.answer_head.answer(&ack, admitted.format))
 }
 
 /// Reads, parses and queues; the body's memory is free again when this returns.
-async fn queue(api: &Arc<Api>, admitted: Admitted, body: &mut Body) -> Result<Receipt, Problem> {
+async fn queue(api: &Arc<Api>, admitted: Admitted, body: &mut Arriving) -> Result<Receipt, Problem> {
     let (bytes, reserved) = read(body, admitted.bytes_max, &api.budget).await?;
     if bytes.len() <= INLINE_BYTES_MAX {
         return parse(api, admitted.format, &bytes);
@@ -114,30 +107,44 @@ fn format_of(parts: &Parts) -> Result<Format, Problem> {
         return Err(unsupported("there are two Content-Type headers"));
     }
     let essence = match first {
-        None => String::new(),
+        None => "",
         Some(value) => {
             let text = value.to_str().map_err(|_| unsupported("the Content-Type is not ASCII"))?;
-            text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+            text.split(';').next().unwrap_or_default().trim()
         }
     };
-    match essence.as_str() {
-        "" | "application/json" | "application/x-www-form-urlencoded" => Ok(Format::Event),
-        "application/x-ndjson" | "application/jsonl" => Ok(Format::Batch),
-        other if other.ends_with("+json") => Ok(Format::Event),
-        _ => Err(unsupported("send application/json, or application/x-ndjson for a batch")),
+    let is = |name: &&str| essence.eq_ignore_ascii_case(name);
+    let is_other_json = || essence.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
+    if ["", "application/json", "application/x-www-form-urlencoded"].iter().any(is) || is_other_json() {
+        Ok(Format::Event)
+    } else if ["application/x-ndjson", "application/jsonl"].iter().any(is) {
+        Ok(Format::Batch)
+    } else {
+        Err(unsupported("send application/json, or application/x-ndjson for a batch"))
     }
 }
 
-fn answer(ack: &Ack, format: Format) -> Response {
-    let answer = Answer {
-        ts: ack.ts.to_string(),
-        segment: &ack.segment,
-        index: ack.index,
-        count: (format == Format::Batch).then_some(ack.count),
-    };
-    let body = serde_json::to_vec(&answer).expect("strings and numbers can be written");
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+impl AnswerHead {
+    /// `{"ts":"…","segment":"…","index":17}`, and for a batch `,"count":3` as well.
+    fn answer(&self, ack: &Ack, format: Format) -> Whole {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = match &mut *last {
+            Some((ts, segment, head)) if *ts == ack.ts && Arc::ptr_eq(segment, &ack.segment) => head,
+            last => {
+                // A segment's name holds nothing that JSON escapes.
+                let head = format!(r#"{{"ts":"{}","segment":"{}","index":"#, ack.ts, ack.segment);
+                &mut last.insert((ack.ts, Arc::clone(&ack.segment), head)).2
+            }
+        };
+        let mut body = String::with_capacity(head.len() + r#"18446744073709551615,"count":10000}"#.len());
+        body.push_str(head);
+        let written = match format {
+            Format::Event => write!(body, "{}}}", ack.index),
+            Format::Batch => write!(body, r#"{},"count":{}}}"#, ack.index, ack.count),
+        };
+        written.expect("a string takes whatever is written");
+        let mut response = Response::new(body.into());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
 }

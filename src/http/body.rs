@@ -1,17 +1,16 @@
-//! Request bodies: how much of them is read, for how long, and how much memory all of them together may take.
+//! Request bodies: how much of them is read, and how much memory all of them together may take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use hyper::body::Body;
 
+use super::connections::{Arriving, BodyError};
 use super::problem::{Code, Problem};
 
-/// How long a body may take after its headers.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// What is read and thrown away of a refused request, so that its client gets to see the answer.
 const DISCARD_BYTES_MAX: usize = 16 << 20;
 /// How long.
@@ -67,46 +66,37 @@ impl Drop for Reserved {
 ///
 /// # Errors
 /// 413, 408, 503 `overloaded`, or 400 if the body's framing is broken.
-pub(super) async fn read(body: &mut Body, bytes_max: usize, budget: &Budget) -> Result<(Bytes, Reserved), Problem> {
-    let reading = async {
-        let mut reserved = budget.reserve();
-        let first = next(body).await?.unwrap_or_default();
-        check_length(first.len(), bytes_max)?;
-        if body.is_end_stream() {
-            // It came with its headers and lies in the connection's own buffer, so it takes no further memory: whoever fills
-            // the budget with bodies that never end does not keep small events out.
-            return Ok((first, reserved));
-        }
-        if !reserved.grow_to(first.len()) {
-            return Err(overloaded());
-        }
-        let mut whole = first.to_vec();
-        while let Some(more) = next(body).await? {
-            let length = whole.len() + more.len();
-            check_length(length, bytes_max)?;
-            if length > whole.capacity() {
-                // Twice as much as before, as a vector grows by itself, but reserved first.
-                let capacity = length.max(whole.capacity() * 2).min(bytes_max);
-                if !reserved.grow_to(capacity) {
-                    return Err(overloaded());
-                }
-                whole.reserve_exact(capacity - whole.len());
-            }
-            whole.extend_from_slice(&more);
-        }
-        Ok((Bytes::from(whole), reserved))
-    };
-    match tokio::time::timeout(BODY_TIME_MAX, reading).await {
-        Ok(read) => read,
-        Err(_) => Err(Problem::new(
-            Code::Timeout,
-            format!("the body was not complete {} seconds after its headers", BODY_TIME_MAX.as_secs()),
-        )),
+pub(super) async fn read(body: &mut Arriving, bytes_max: usize, budget: &Budget) -> Result<(Bytes, Reserved), Problem> {
+    let mut reserved = budget.reserve();
+    let first = next(body).await?.unwrap_or_default();
+    check_length(first.len(), bytes_max)?;
+    if body.is_end_stream() {
+        // It came with its headers and lies in the connection's own buffer, so it takes no further memory: whoever fills
+        // the budget with bodies that never end does not keep small events out.
+        return Ok((first, reserved));
     }
+    if !reserved.grow_to(first.len()) {
+        return Err(overloaded());
+    }
+    let mut whole = first.to_vec();
+    while let Some(more) = next(body).await? {
+        let length = whole.len() + more.len();
+        check_length(length, bytes_max)?;
+        if length > whole.capacity() {
+            // Twice as much as before, as a vector grows by itself, but reserved first.
+            let capacity = length.max(whole.capacity() * 2).min(bytes_max);
+            if !reserved.grow_to(capacity) {
+                return Err(overloaded());
+            }
+            whole.reserve_exact(capacity - whole.len());
+        }
+        whole.extend_from_slice(&more);
+    }
+    Ok((Bytes::from(whole), reserved))
 }
 
 /// Reads and throws away what is left of a refused request; returns whether that was all of it.
-pub(super) async fn discard(body: &mut Body) -> bool {
+pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> bool {
     if body.is_end_stream() {
         return true;
     }
@@ -136,12 +126,20 @@ fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "the memory for request bodies is full; try again")
 }
 
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::Late(_) => Code::Timeout,
+            BodyError::Broken(_) => Code::AmbiguousRequest,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 /// The next data of a body; trailers are passed over.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+async fn next<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Result<Option<Bytes>, B::Error> {
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| Problem::new(Code::AmbiguousRequest, "the body ended too early or its chunks are broken"))?;
-        if let Ok(data) = frame.into_data() {
+        if let Ok(data) = frame?.into_data() {
             return Ok(Some(data));
         }
     }

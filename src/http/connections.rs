@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,11 +22,11 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Routes;
 use super::problem::{Code, Problem};
+use crate::clock;
 
 /// Bounds on connections. The defaults are those of the contract.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// How long headers may take, from their first byte.
     pub header_time_max: Duration,
+    /// How long a body may take after its headers.
+    pub body_time_max: Duration,
     /// How long a connection may idle between requests.
     pub idle_time_max: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for Limits {
             connections_max: 1024,
             header_bytes_max: 16 << 10,
             header_time_max: Duration::from_secs(5),
+            body_time_max: Duration::from_secs(10),
             idle_time_max: Duration::from_secs(75),
         }
     }
@@ -62,19 +65,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Server {
     routes: Routes,
     registry: Arc<Registry>,
-    /// Set to true when connections are to end after their present request.
+    /// Set to true when nothing more is to be accepted.
     ending: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
 struct Registry {
     limits: Limits,
-    begun: Instant,
     connections: Mutex<Vec<Arc<Connection>>>,
     /// A connection has ended, or the first one has begun, or, when `crowded`, one has become idle.
     changed: Notify,
     /// Somebody waits in `admit`.
     crowded: AtomicBool,
+    /// Connections are to end after their present request.
+    ending: AtomicBool,
     gauge: IntGauge,
 }
 
@@ -82,13 +86,13 @@ struct Registry {
 #[derive(Debug)]
 struct Connection {
     phase: AtomicU8,
-    /// Since when there has been no complete request, in ms after `Registry::begun`.
+    /// Since when there has been no complete request, by [`now_ms`].
     waiting_since_ms: AtomicU64,
-    /// When the first byte of the present headers came.
-    headers_since_ms: AtomicU64,
-    /// Its time limit is over.
+    /// When the present headers, or the present body, began.
+    phase_since_ms: AtomicU64,
+    /// The time limit of the present request is over.
     late: AtomicBool,
-    /// Tells the connection's task to end it.
+    /// Tells the connection's task that it is late, in the way of another, or to end.
     end: Notify,
 }
 
@@ -110,10 +114,10 @@ impl Server {
     pub fn new(routes: Routes, limits: Limits, gauge: IntGauge) -> Self {
         let registry = Registry {
             limits,
-            begun: Instant::now(),
             connections: Mutex::default(),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             gauge,
         };
         Self { routes, registry: Arc::new(registry), ending: watch::Sender::new(false) }
@@ -151,14 +155,14 @@ impl Server {
         }
     }
 
-    /// Closes connections that idle, or are slow to send their headers. Runs for ever.
+    /// Closes connections that idle, or are slow to send their requests. Runs for ever.
     pub async fn look_after(&self) {
         loop {
             if self.registry.lock().is_empty() {
                 self.registry.changed.notified().await;
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = self.registry.now_ms();
+            let now = now_ms();
             for connection in self.registry.lock().iter() {
                 if connection.is_late(now, &self.registry.limits) {
                     connection.late.store(true, Ordering::Relaxed);
@@ -177,7 +181,9 @@ impl Server {
     /// Ends every connection after its present request, and waits until there is none. Requests whose body is still
     /// arriving after `patience`, and answers that nobody takes, are given up; those that wait for us are not.
     pub async fn end(&self, patience: Duration) {
+        self.registry.ending.store(true, Ordering::Relaxed);
         self.ending.send_replace(true);
+        self.registry.lock().iter().for_each(|connection| connection.end.notify_one());
         let none_left = async {
             loop {
                 let changed = self.registry.changed.notified();
@@ -195,22 +201,12 @@ impl Server {
 
     async fn serve(&self, stream: TcpStream, connection: &Arc<Connection>) {
         let registry = &self.registry;
-        let io = TokioIo::new(Watched {
-            stream,
-            is_writing: false,
-            connection: Arc::clone(connection),
-            registry: Arc::clone(registry),
-        });
-        let service = service_fn(|request: hyper::Request<Incoming>| {
-            let mut routes = self.routes.clone();
-            let connection = Arc::clone(connection);
-            let registry = Arc::clone(registry);
-            async move {
-                let request = request.map(|body| Body::new(Arriving::new(body, Arc::clone(&connection))));
-                let response = routes.answer(request).await;
-                registry.answered(&connection);
-                Ok::<_, Infallible>(response)
-            }
+        let io = TokioIo::new(Watched { stream, is_writing: false, connection: Arc::clone(connection) });
+        let service = service_fn(|request: hyper::Request<Incoming>| async {
+            let request = request.map(|body| Arriving::new(body, registry.limits.body_time_max, connection));
+            let response = self.routes.answer(request).await;
+            registry.answered(connection);
+            Ok::<_, Infallible>(response)
         });
         let mut served = http1::Builder::new()
             // Whoever says that nothing more will come still wants the answer.
@@ -219,25 +215,25 @@ impl Server {
             // Beyond the head, so that it is the limit above that refuses one.
             .max_buf_size(registry.limits.header_bytes_max + 1024)
             .serve_connection(io, service);
-        let mut ending = self.ending.subscribe();
         let mut last_request = false;
         loop {
+            if registry.ending.load(Ordering::Relaxed) && !std::mem::replace(&mut last_request, true) {
+                Pin::new(&mut served).graceful_shutdown();
+            }
             tokio::select! {
                 // What has arrived is read before anything else is looked at.
                 biased;
                 result = &mut served => return log_end(result),
-                () = connection.end.notified() => {
-                    if connection.phase.load(Ordering::Relaxed) != phase::ANSWER {
-                        break;
-                    }
-                    // A request that has become complete meanwhile is answered first; somebody else makes room.
-                    registry.changed.notify_waiters();
-                }
-                // The sender lives in `self`, so this never fails.
-                _ = ending.wait_for(|ending| *ending), if !last_request => {
-                    last_request = true;
-                    Pin::new(&mut served).graceful_shutdown();
-                }
+                () = connection.end.notified() => {}
+            }
+            match connection.phase.load(Ordering::Relaxed) {
+                // A request that has become complete meanwhile is answered first; somebody else makes room.
+                phase::ANSWER => registry.changed.notify_waiters(),
+                // Whoever reads the body is told so by `Arriving`.
+                phase::BODY if connection.late.load(Ordering::Relaxed) => {}
+                // The first notice of the end: idle connections close by themselves, present requests may still arrive.
+                _ if registry.ending.load(Ordering::Relaxed) && !last_request => {}
+                _ => break,
             }
         }
         let late = connection.late.load(Ordering::Relaxed);
@@ -266,10 +262,6 @@ impl Registry {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).expect("the sidecar does not run for 500 million years")
-    }
-
     /// Makes room for a connection, if need be by ending the one that has waited longest without a complete request,
     /// and registers it. Where every one has its request and waits for us, it waits until one is answered.
     async fn admit(&self) -> Arc<Connection> {
@@ -280,8 +272,8 @@ impl Registry {
                 if connections.len() < self.limits.connections_max {
                     let connection = Arc::new(Connection {
                         phase: AtomicU8::new(phase::IDLE),
-                        waiting_since_ms: AtomicU64::new(self.now_ms()),
-                        headers_since_ms: AtomicU64::new(0),
+                        waiting_since_ms: AtomicU64::new(now_ms()),
+                        phase_since_ms: AtomicU64::new(0),
                         late: AtomicBool::new(false),
                         end: Notify::new(),
                     });
@@ -307,7 +299,8 @@ impl Registry {
 
     /// Notes that a connection waits for its next request.
     fn answered(&self, connection: &Connection) {
-        connection.waiting_since_ms.store(self.now_ms(), Ordering::Relaxed);
+        connection.waiting_since_ms.store(now_ms(), Ordering::Relaxed);
+        connection.late.store(false, Ordering::Relaxed);
         connection.phase.store(phase::IDLE, Ordering::Relaxed);
         if self.crowded.swap(false, Ordering::Relaxed) {
             self.changed.notify_waiters();
@@ -322,13 +315,23 @@ impl Registry {
     }
 }
 
+fn now_ms() -> u64 {
+    u64::try_from(clock::coarse().as_millis()).expect("no machine runs for 500 million years")
+}
+
 impl Connection {
+    fn begin(&self, phase: u8) {
+        self.phase_since_ms.store(now_ms(), Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
     fn is_late(&self, now_ms: u64, limits: &Limits) -> bool {
         let passed = |since: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
         match self.phase.load(Ordering::Relaxed) {
             phase::IDLE => passed(&self.waiting_since_ms) >= limits.idle_time_max,
-            phase::HEADERS => passed(&self.headers_since_ms) >= limits.header_time_max,
-            // Bodies and commits have their own limits.
+            phase::HEADERS => passed(&self.phase_since_ms) >= limits.header_time_max,
+            phase::BODY => passed(&self.phase_since_ms) >= limits.body_time_max,
+            // Commits have their own limit.
             _ => false,
         }
     }
@@ -340,7 +343,6 @@ struct Watched {
     /// An answer is on its way that the client has not taken in full.
     is_writing: bool,
     connection: Arc<Connection>,
-    registry: Arc<Registry>,
 }
 
 impl AsyncRead for Watched {
@@ -350,8 +352,7 @@ impl AsyncRead for Watched {
         // RFC 9112 §2.2: an empty line before a request is none.
         let begun = buffer.filled()[before..].iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if begun && self.connection.phase.load(Ordering::Relaxed) == phase::IDLE {
-            self.connection.headers_since_ms.store(self.registry.now_ms(), Ordering::Relaxed);
-            self.connection.phase.store(phase::HEADERS, Ordering::Relaxed);
+            self.connection.begin(phase::HEADERS);
         }
         read
     }
@@ -387,37 +388,50 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// A body that notes when it is complete.
-struct Arriving {
+/// A body that notes when it is complete, and ends with an error when its time is over.
+pub(super) struct Arriving {
     body: Incoming,
+    time_max: Duration,
     connection: Arc<Connection>,
 }
 
-impl Arriving {
-    fn new(body: Incoming, connection: Arc<Connection>) -> Self {
-        let arriving = Self { body, connection };
-        arriving.note();
-        arriving
-    }
+/// Why the rest of a body can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It took longer than [`Limits::body_time_max`].
+    #[error("the body was not complete {} seconds after its headers", .0.as_secs())]
+    Late(Duration),
+    /// The connection ended, or its framing is wrong.
+    #[error("the body ended too early or its chunks are broken")]
+    Broken(#[source] hyper::Error),
+}
 
-    fn note(&self) {
-        let phase = if hyper::body::Body::is_end_stream(&self.body) { phase::ANSWER } else { phase::BODY };
-        self.connection.phase.store(phase, Ordering::Relaxed);
+impl Arriving {
+    fn new(body: Incoming, time_max: Duration, connection: &Arc<Connection>) -> Self {
+        let is_complete = hyper::body::Body::is_end_stream(&body);
+        connection.begin(if is_complete { phase::ANSWER } else { phase::BODY });
+        Self { body, time_max, connection: Arc::clone(connection) }
     }
 }
 
 impl hyper::body::Body for Arriving {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        match &frame {
-            Poll::Ready(None) => self.connection.phase.store(phase::ANSWER, Ordering::Relaxed),
-            Poll::Ready(Some(_)) => self.note(),
-            Poll::Pending => {}
+        let is_complete = match &frame {
+            Poll::Pending if self.connection.late.load(Ordering::Relaxed) => {
+                return Poll::Ready(Some(Err(BodyError::Late(self.time_max))));
+            }
+            Poll::Pending => false,
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(_)) => hyper::body::Body::is_end_stream(&self.body),
+        };
+        if is_complete {
+            self.connection.phase.store(phase::ANSWER, Ordering::Relaxed);
         }
-        frame
+        frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {

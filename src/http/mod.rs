@@ -1,7 +1,8 @@
 //! The sidecar's HTTP interface: routes, and what every request goes through before them.
 //!
-//! Checks come in the order of the contract: framing (hyper), `Host`, `Origin` (`guard`), path and method (the
-//! router), content type, length, drain and queue, body (`append`).
+//! Checks come in the order of the contract: framing (hyper), `Host`, `Origin` (`guard`), path and method, content type,
+//! length, drain and queue, body (`append`). Events are what there are many of, so `/append` is looked for before the router,
+//! which has the rest.
 
 mod append;
 mod body;
@@ -19,14 +20,17 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use http_body_util::{Either, Full};
 use hyper::Method;
+use hyper::body::Bytes;
 use hyper::header::{EXPECT, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::{PathAndQuery, Uri};
 use tower_service::Service;
 
-pub use self::append::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
+pub use self::append::{AnswerHead, BATCH_BYTES_MAX, BODY_BYTES_MAX};
 pub use self::body::Budget;
+use self::connections::Arriving;
 pub use self::connections::{Limits, Server};
 pub use self::drain::Drain;
 pub use self::guard::Hosts;
@@ -51,6 +55,8 @@ pub struct Api {
     pub drain: Arc<Drain>,
     /// The memory for bodies.
     pub budget: Budget,
+    /// The beginning of the last answers.
+    pub answer_head: AnswerHead,
     /// Whose turn it is to have a large body parsed: one at a time, as what comes of it is not in the budget.
     pub large_turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -58,10 +64,14 @@ pub struct Api {
 /// The routes behind the guard; one for every kind of listener.
 #[derive(Debug, Clone)]
 pub struct Routes {
+    api: Option<Arc<Api>>,
     router: Router,
     hosts: Hosts,
     metrics: Arc<Metrics>,
 }
+
+/// The body of an answer: to events and refusals it is there as a whole, else it is axum's.
+type Answer = Either<Full<Bytes>, Body>;
 
 impl Routes {
     /// All routes, for the job's own listener.
@@ -72,15 +82,15 @@ impl Routes {
             // An alert needs the zero that it rises from.
             metrics.refused_requests_total.with_label_values(&[code.name()]).inc_by(0);
         }
-        let router = probe_routes(&api.readiness, &metrics)
-            .merge(Router::new().route("/append", any(append_or_refuse)).with_state(Arc::new(api)));
-        Self { router, hosts, metrics }
+        let router = probe_routes(&api.readiness, &metrics);
+        Self { api: Some(Arc::new(api)), router, hosts, metrics }
     }
 
     /// The probes and the metrics alone, for Prometheus and whoever else is outside of the pod.
     #[must_use]
     pub fn probes(readiness: &Arc<Readiness>, metrics: &Arc<Metrics>) -> Self {
-        Self { router: probe_routes(readiness, metrics), hosts: Hosts::Any, metrics: Arc::clone(metrics) }
+        let router = probe_routes(readiness, metrics);
+        Self { api: None, router, hosts: Hosts::Any, metrics: Arc::clone(metrics) }
     }
 
     /// Counts a refusal.
@@ -90,17 +100,19 @@ impl Routes {
     }
 
     /// Answers one request.
-    pub(crate) async fn answer(&mut self, request: Request) -> Response {
+    async fn answer(&self, request: hyper::Request<Arriving>) -> hyper::Response<Answer> {
         let (mut parts, mut body) = request.into_parts();
         let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
         if parts.uri.path().contains("//") {
             parts.uri = collapse_slashes(&parts.uri);
         }
         let mut response = if let Err(problem) = guard::check(&parts, self.hosts) {
-            refuse(&self.metrics, &problem, &parts, &mut body).await
+            refuse(&self.metrics, &problem, &parts, &mut body).await.map(Either::Left)
+        } else if let Some(api) = self.api.as_ref().filter(|_| parts.uri.path() == "/append") {
+            append_or_refuse(api, &parts, &mut body).await.map(Either::Left)
         } else {
-            let Ok(response) = self.router.call(Request::from_parts(parts, body)).await;
-            response
+            let Ok(response) = self.router.clone().call(Request::from_parts(parts, Body::new(body))).await;
+            response.map(Either::Right)
         };
         if chunked {
             // RFC 9112 §6.1: it may have had a Content-Length as well, and then the connection must not go on.
@@ -132,31 +144,36 @@ fn refusing(
         let metrics = Arc::clone(&metrics);
         Box::pin(async move {
             let (parts, mut body) = request.into_parts();
-            refuse(&metrics, &problem(), &parts, &mut body).await
+            refuse(&metrics, &problem(), &parts, &mut body).await.map(Body::new)
         })
     }
 }
 
-async fn append_or_refuse(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let (parts, mut body) = request.into_parts();
+/// An answer that is there as a whole.
+type Whole = hyper::Response<Full<Bytes>>;
+
+async fn append_or_refuse(api: &Arc<Api>, parts: &Parts, body: &mut Arriving) -> Whole {
     if parts.method != Method::POST {
-        return refuse(&api.metrics, &Problem::method_not_allowed("POST"), &parts, &mut body).await;
+        return refuse(&api.metrics, &Problem::method_not_allowed("POST"), parts, body).await;
     }
     let _heard = api.drain.hear();
-    let admitted = match append::admit(&api, &parts, &body) {
+    let admitted = match append::admit(api, parts, body) {
         Ok(admitted) => admitted,
-        Err(problem) => return refuse(&api.metrics, &problem, &parts, &mut body).await,
+        Err(problem) => return refuse(&api.metrics, &problem, parts, body).await,
     };
-    match append::append(&api, admitted, &mut body).await {
+    match append::append(api, admitted, body).await {
         Ok(response) => response,
-        Err(problem) => refuse_begun(&api.metrics, &problem, &mut body).await,
+        Err(problem) => refuse_begun(&api.metrics, &problem, body).await,
     }
 }
 
 /// Refuses a request whose body has not been looked at.
-async fn refuse(metrics: &Metrics, problem: &Problem, parts: &Parts, body: &mut Body) -> Response {
+async fn refuse<B>(metrics: &Metrics, problem: &Problem, parts: &Parts, body: &mut B) -> Whole
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     let waits = parts.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !waits || hyper::body::Body::is_end_stream(body) {
+    if !waits || body.is_end_stream() {
         return refuse_begun(metrics, problem, body).await;
     }
     // A client that waits for 100 Continue has not sent its body, and now need not.
@@ -165,7 +182,10 @@ async fn refuse(metrics: &Metrics, problem: &Problem, parts: &Parts, body: &mut 
 }
 
 /// Refuses a request whose client sends its body: reads what is left of it, so that the client gets to see the answer.
-async fn refuse_begun(metrics: &Metrics, problem: &Problem, body: &mut Body) -> Response {
+async fn refuse_begun<B>(metrics: &Metrics, problem: &Problem, body: &mut B) -> Whole
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     count(metrics, problem);
     let complete = body::discard(body).await;
     problem.response(!complete)

@@ -96,9 +96,9 @@ impl Readiness {
     pub(super) async fn readyz(&self) -> Response {
         match self.check().await {
             Ok(()) => json(&serde_json::json!({ "ready": true, "instance": self.instance })),
-            Err(reason) => {
-                Problem::new(Code::NotReady, format!("{reason}; instance {}", self.instance)).response(false)
-            }
+            Err(reason) => Problem::new(Code::NotReady, format!("{reason}; instance {}", self.instance))
+                .response(false)
+                .map(Body::new),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use axum::body::Body;
-use axum::response::Response;
-use hyper::StatusCode;
+use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::record::{BatchError, EventError};
@@ -163,8 +163,8 @@ impl Problem {
 
     /// The answer; `close` tells the client that the connection ends with it.
     #[must_use]
-    pub fn response(&self, close: bool) -> Response {
-        let mut response = Response::new(Body::from(self.body()));
+    pub fn response(&self, close: bool) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.body()));
         let status = self.code.facts().1;
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -32,11 +32,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use self::commit::Committer;
 use self::queue::{Encoded, Group, Ticket};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::durable::Directory;
 use crate::metrics::Metrics;
 use crate::record::{DAY_MS, Event, Identity, Timestamp, TooLong};
@@ -140,12 +141,15 @@ pub struct Writer {
     appender: Appender,
 }
 
-/// Hands the outcomes of commits to the requests that wait for them.
+/// Hands groups of lines to the committer, and the outcomes of commits to the requests that wait for them.
 ///
-/// The committer wakes this one task a group; the task, on the same thread as the requests, wakes them all.
-#[derive(Debug)]
+/// It is a task on the same thread as the requests: the first line of a group wakes it, and so does the committer at the
+/// end of a commit. It also keeps the time for all of them.
 pub struct Dispatcher {
+    shared: Arc<Shared>,
     finished: mpsc::UnboundedReceiver<Arc<Ticket>>,
+    /// The group that is being committed.
+    committing: Option<Arc<Ticket>>,
 }
 
 struct Shared {
@@ -157,11 +161,15 @@ struct Shared {
     state: Mutex<State>,
     /// The committer waits here for work.
     work: Condvar,
+    /// The dispatcher waits here for the first line of a group.
+    gathered: Notify,
 }
 
 #[derive(Default)]
 struct State {
     gathering: Group,
+    /// The gathering group is the committer's to take.
+    handed_over: bool,
     /// Bytes of the group that the committer has taken.
     committing_bytes: usize,
     /// Since when, by the steady clock.
@@ -185,15 +193,17 @@ pub fn spawn<D: Directory>(
 ) -> std::io::Result<(Appender, Writer, Dispatcher)> {
     let committer =
         Committer::new(directory, identity.rank(), Arc::clone(&clock), Arc::clone(&metrics), options.segment_bytes_max);
-    let shared = Arc::new(Shared { identity, options, clock, metrics, state: Mutex::default(), work: Condvar::new() });
+    let (state, work, gathered) = Default::default();
+    let shared = Arc::new(Shared { identity, options, clock, metrics, state, work, gathered });
     let appender = Appender { shared: Arc::clone(&shared) };
     let (finished_tx, finished) = mpsc::unbounded_channel();
+    let dispatcher = Dispatcher { shared: Arc::clone(&shared), finished, committing: None };
     let thread = std::thread::Builder::new()
         .name("commit".to_owned())
         // The deepest call chain copies a file through a buffer on the heap; 256 KiB are plenty.
         .stack_size(256 << 10)
         .spawn(move || commit_loop(&shared, committer, &finished_tx))?;
-    Ok((appender.clone(), Writer { thread, appender }, Dispatcher { finished }))
+    Ok((appender.clone(), Writer { thread, appender }, dispatcher))
 }
 
 impl Appender {
@@ -208,16 +218,16 @@ impl Appender {
         // Not under the lock: many lines take many milliseconds, and everybody else would wait for it.
         let request = Encoded::new(&self.shared.identity, events)?;
         let mut state = self.admit(request.bytes.len())?;
-        let number = state.gathering.push(request);
+        let now = clock::coarse();
+        let number = state.gathering.push(request, now);
         let ticket = Arc::clone(&state.gathering.ticket);
         self.shared.metrics.queue_bytes.set(state.queue_bytes().try_into().unwrap_or(i64::MAX));
-        // The committer is either waiting, or will look before it waits.
-        let wake = number == 0 && state.committing_since.is_none();
         drop(state);
-        if wake {
-            self.shared.work.notify_one();
+        if number == 0 {
+            self.shared.gathered.notify_one();
         }
-        Ok(Receipt { shared: Arc::clone(&self.shared), ticket, number })
+        let late_at = now + self.shared.options.stall_after;
+        Ok(Receipt { shared: Arc::clone(&self.shared), ticket, number, late_at })
     }
 
     /// The state, if it has room for so many bytes of lines: any number if there are no others.
@@ -268,12 +278,78 @@ impl Writer {
     }
 }
 
+/// Bytes of lines at which a group is handed over although more requests are waiting to be read: sharing a sync among yet
+/// more of them saves nothing that could be measured.
+const GROUP_BYTES_ENOUGH: usize = 64 << 10;
+/// While a commit takes longer than anybody may wait, requests look so often in that time whether theirs is over.
+const LATE_LOOKS: u32 = 300;
+
 impl Dispatcher {
-    /// Wakes waiting requests until the writer is closed.
+    /// Hands groups over, and wakes waiting requests, until the writer is closed.
     pub async fn run(mut self) {
-        while let Some(ticket) = self.finished.recv().await {
-            ticket.done.notify_waiters();
+        let stall_after = self.shared.options.stall_after;
+        let late = tokio::time::sleep(stall_after);
+        tokio::pin!(late);
+        loop {
+            tokio::select! {
+                biased;
+                finished = self.finished.recv() => {
+                    let Some(ticket) = finished else { return };
+                    self.committing = None;
+                    ticket.done.notify_waiters();
+                }
+                () = self.shared.gathered.notified() => {}
+                () = &mut late, if self.committing.is_some() => {
+                    self.shared.lock().gathering.ticket.done.notify_waiters();
+                    if let Some(ticket) = &self.committing {
+                        ticket.done.notify_waiters();
+                    }
+                    late.as_mut().reset(Instant::now() + stall_after / LATE_LOOKS);
+                }
+            }
+            if self.committing.is_none()
+                && let Some(since) = self.hand_over().await
+            {
+                let left = (since + stall_after).saturating_sub(clock::coarse());
+                late.as_mut().reset(Instant::now() + left);
+            }
         }
+    }
+
+    /// Hands the gathering group to the committer once it holds all that clients have sent by now, or enough. Returns since
+    /// when its first request has waited, if there is one.
+    ///
+    /// A commit costs as much CPU as twenty requests or more, so it should carry all that have arrived. That is known when
+    /// every task that was ready has run without adding to the group; no time is waited for.
+    async fn hand_over(&mut self) -> Option<Duration> {
+        let mut before = 0;
+        loop {
+            let (requests, bytes) = {
+                let state = self.shared.lock();
+                (state.gathering.entries.len(), state.gathering.bytes.len())
+            };
+            if requests == before || bytes >= GROUP_BYTES_ENOUGH {
+                break;
+            }
+            before = requests;
+            tokio::task::yield_now().await;
+        }
+        let mut state = self.shared.lock();
+        if state.gathering.is_empty() {
+            return None;
+        }
+        state.handed_over = true;
+        self.committing = Some(Arc::clone(&state.gathering.ticket));
+        let since = state.gathering.since;
+        drop(state);
+        self.shared.work.notify_one();
+        Some(since)
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").finish_non_exhaustive()
     }
 }
 
@@ -282,6 +358,8 @@ pub struct Receipt {
     shared: Arc<Shared>,
     ticket: Arc<Ticket>,
     number: usize,
+    /// By [`clock::coarse`].
+    late_at: Duration,
 }
 
 impl Receipt {
@@ -294,14 +372,16 @@ impl Receipt {
     /// [`AppendError::Refused`] if the commit failed; [`AppendError::Stalled`] if there was none in time. Lines that
     /// the committer had not yet taken by then are withdrawn, and are [`Written::No`].
     pub async fn wait(self) -> Result<Ack, AppendError> {
-        let done = self.ticket.done.notified();
-        if self.ticket.outcome.get().is_none()
-            && tokio::time::timeout(self.shared.options.stall_after, done).await.is_err()
-            && self.ticket.outcome.get().is_none()
-        {
-            return Err(AppendError::Stalled(self.withdraw()));
-        }
-        let outcome = self.ticket.outcome.get().expect("a ticket is done once it has its outcome");
+        let outcome = loop {
+            let done = self.ticket.done.notified();
+            if let Some(outcome) = self.ticket.outcome.get() {
+                break outcome;
+            }
+            if clock::coarse() >= self.late_at {
+                return Err(AppendError::Stalled(self.withdraw()));
+            }
+            done.await;
+        };
         outcome.of(self.number).map_err(AppendError::Refused)
     }
 
@@ -337,10 +417,11 @@ impl Shared {
     fn take(&self, spare: &mut Group) -> Work {
         let wait = self.options.check_every.min(until_midnight(self.clock.now()));
         let mut state = self.lock();
-        if state.gathering.is_empty() && !state.closing {
+        if !state.handed_over && !state.closing {
             state = self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
-        if !state.gathering.is_empty() {
+        if state.handed_over || (state.closing && !state.gathering.is_empty()) {
+            state.handed_over = false;
             std::mem::swap(&mut state.gathering, spare);
             state.committing_bytes = spare.bytes.len();
             state.committing_since = Some(self.clock.steady());

@@ -1,6 +1,7 @@
 //! Lines on their way to a commit, and the answers on their way back.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -16,6 +17,8 @@ pub(super) struct Group {
     pub(super) line_starts: Vec<usize>,
     /// One for each request.
     pub(super) entries: Vec<Entry>,
+    /// When the first request came.
+    pub(super) since: Duration,
     /// Where the requests wait.
     pub(super) ticket: Arc<Ticket>,
 }
@@ -87,8 +90,11 @@ impl Group {
         self.entries.is_empty()
     }
 
-    /// Adds a request and returns its number.
-    pub(super) fn push(&mut self, request: Encoded) -> usize {
+    /// Adds a request that has come `now` and returns its number.
+    pub(super) fn push(&mut self, request: Encoded, now: Duration) -> usize {
+        if self.is_empty() {
+            self.since = now;
+        }
         let (offset, first_line) = (self.bytes.len(), self.line_starts.len());
         let lines = request.line_starts.len();
         if self.is_empty() && request.bytes.len() > self.bytes.capacity() {
@@ -186,7 +192,7 @@ mod tests {
         for request in messages {
             let bodies: Vec<_> = request.iter().map(|event| format!("{{\"event\":\"{event}\"}}")).collect();
             let events: Vec<_> = bodies.iter().map(|body| Event::parse(body.as_bytes()).unwrap()).collect();
-            group.push(Encoded::new(&identity, &events).unwrap());
+            group.push(Encoded::new(&identity, &events).unwrap(), Duration::ZERO);
         }
         group
     }

@@ -122,6 +122,18 @@ fn many_clients_share_a_sync_and_nobody_waits_for_a_batch_to_fill() {
     assert!(acks.iter().zip(11..).all(|(ack, index)| ack.index == index));
 }
 
+#[test]
+fn all_that_have_arrived_share_a_sync() {
+    let faults = Faults::none();
+    let inside = Inside::start(ManualClock::new(NOW), &faults, options());
+    for requests in [1, 2, 100, 300] {
+        let before = faults.calls().into_iter().filter(|call| *call == crate::support::disk::Call::SyncData).count();
+        inside.at_once(requests);
+        let after = faults.calls().into_iter().filter(|call| *call == crate::support::disk::Call::SyncData).count();
+        assert_eq!(after - before, 1, "{requests} requests");
+    }
+}
+
 /// Sends events with ids of its own until the sidecar is gone; returns what was answered with 200: where each id is.
 fn load(address: SocketAddr, client_number: usize, stop: &AtomicBool) -> HashMap<String, (String, u64)> {
     let mut acked = HashMap::new();

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use audit_log::clock::ManualClock;
 use audit_log::writer::{AppendError, Options, Refusal, Written};
@@ -311,6 +311,26 @@ fn nobody_waits_for_ever_and_what_was_not_begun_is_withdrawn() {
     // The one that was unknown is there; the one that was withdrawn is not.
     assert!(inside.names().concat().iter().all(|name| name != "waiting"));
     assert_eq!(inside.names().concat()[0], "committing");
+}
+
+#[test]
+fn whoever_comes_while_a_commit_is_slow_and_then_meets_another_waits_no_longer() {
+    let faults = Faults::none();
+    let options = Options { stall_after: Duration::from_secs(3), ..options() };
+    let inside = Inside::start(ManualClock::new(NOW), &faults, options);
+    let go = stuck(&faults);
+    let slow = inside.queue("slow").unwrap();
+    wait_for("the commit", || inside.appender.health().commit_for.map(drop));
+    let next = inside.queue("next").unwrap();
+    let begun = Instant::now();
+    std::thread::sleep(Duration::from_millis(2500));
+    // One sync ends, and the next one hangs.
+    go.send(()).unwrap();
+    assert!(inside.outcome(slow).is_ok());
+    assert!(matches!(inside.outcome(next), Err(AppendError::Stalled(Written::Unknown))));
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(5), "its time began with its commit: {:?}", begun.elapsed());
+    drop(go);
 }
 
 #[test]

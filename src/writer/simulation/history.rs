@@ -265,7 +265,7 @@ impl History {
                 })
                 .collect();
             let events: Vec<_> = bodies.iter().map(|body| Event::parse(body.as_bytes()).expect("it is one")).collect();
-            group.push(Encoded::new(&self.identity, &events).expect("short lines fit"));
+            group.push(Encoded::new(&self.identity, &events).expect("short lines fit"), Duration::ZERO);
             requests.push(begin..self.told.len());
         }
         // A request whose time was over before the group was taken.

@@ -34,9 +34,9 @@ impl Clock for Ticking {
     }
 }
 
-/// A writer on a directory, with the thread that it and its dispatcher run on.
+/// A writer on a directory; its dispatcher runs on a thread of its own until the writer is closed.
 pub(crate) struct Inside {
-    runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Handle,
     pub(crate) appender: Appender,
     writer: Option<Writer>,
     pub(crate) metrics: Arc<Metrics>,
@@ -64,8 +64,9 @@ impl Inside {
         let directory = FaultyDirectory::new(dir, faults);
         let (appender, writer, dispatcher) =
             writer::spawn(directory, identity, Arc::new(clock), Arc::clone(&metrics), options).unwrap();
-        runtime.spawn(dispatcher.run());
-        Self { runtime, appender, writer: Some(writer), metrics, dir: dir.to_owned(), temp: None }
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || runtime.block_on(dispatcher.run()));
+        Self { runtime: handle, appender, writer: Some(writer), metrics, dir: dir.to_owned(), temp: None }
     }
 
     /// Queues an event of this name; the outcome is awaited by `outcome`.
@@ -81,6 +82,24 @@ impl Inside {
     pub(crate) fn append(&self, name: &str) -> Result<Ack, AppendError> {
         let receipt = self.queue(name)?;
         self.outcome(receipt)
+    }
+
+    /// Has so many tasks of the dispatcher's thread append an event each, all of them ready at the same time.
+    pub(crate) fn at_once(&self, requests: usize) {
+        let appender = self.appender.clone();
+        let all = self.runtime.spawn(async move {
+            let tasks = (0..requests).map(|_| {
+                let appender = appender.clone();
+                tokio::spawn(async move {
+                    let receipt = appender.append(&[Event::parse(br#"{"event":"at once"}"#).unwrap()]).unwrap();
+                    receipt.wait().await.unwrap();
+                })
+            });
+            for task in tasks.collect::<Vec<_>>() {
+                task.await.unwrap();
+            }
+        });
+        self.runtime.block_on(all).unwrap();
     }
 
     /// Names of events on disk, segment by segment; damaged lines fail the test.
