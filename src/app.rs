@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -20,7 +20,7 @@ use crate::config::file::FileSettings;
 use crate::config::reload::Reload;
 use crate::config::{Listen, ServeSettings, SettingError};
 use crate::durable::{self, AuditDirectory, Directory};
-use crate::http::{AnswerHead, Api, BODIES_BYTES_MAX, Budget, Drain, Limits, Readiness, Routes, Server};
+use crate::http::{Answers, Api, BODIES_BYTES_MAX, Budget, Drain, Limits, PLAIN_BYTES_MAX, Readiness, Routes, Server};
 use crate::metrics::Metrics;
 use crate::retention::{self, Notice, Rule, Scope};
 use crate::writer;
@@ -203,7 +203,8 @@ pub async fn run<D: Directory>(
         readiness: Arc::clone(&readiness),
         drain: Arc::clone(&drain),
         budget: Budget::new(BODIES_BYTES_MAX),
-        answer_head: AnswerHead::default(),
+        answers: Answers::default(),
+        read_buffer: Mutex::new(vec![0; PLAIN_BYTES_MAX].into()),
         large_turn: Arc::default(),
     };
     let server = Server::new(Routes::sidecar(api, settings.hosts), parts.limits.clone(), metrics.connections.clone());

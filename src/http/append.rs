@@ -1,6 +1,5 @@
 //! `POST /append`: from a request to a durable line and its answer.
 
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::Response;
@@ -11,7 +10,7 @@ use hyper::http::request::Parts;
 use super::body::{check_length, read};
 use super::connections::Arriving;
 use super::problem::{Code, Problem};
-use super::{Api, Whole};
+use super::{Api, Whole, date};
 use crate::record::{Event, Timestamp, parse_batch};
 use crate::writer::{Ack, Receipt};
 
@@ -32,9 +31,19 @@ enum Format {
     Batch,
 }
 
-/// How the answers to a commit begin: all of its requests get the same, one after the other, so it is written once.
+/// The answers to a commit begin alike, and are given one after the other: what they share is written once.
 #[derive(Debug, Default)]
-pub struct AnswerHead(Mutex<Option<(Timestamp, Arc<str>, String)>>);
+pub struct Answers(Mutex<Option<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    ts: Timestamp,
+    segment: Arc<str>,
+    /// `HTTP/1.1 200 OK`, and the headers up to the number of the content's length.
+    head: String,
+    /// `{"ts":"…","segment":"…","index":`.
+    body: String,
+}
 
 /// What a request's headers allow.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +75,15 @@ pub(super) fn admit(api: &Api, parts: &Parts, body: &Arriving) -> Result<Admitte
 pub(super) async fn append(api: &Arc<Api>, admitted: Admitted, body: &mut Arriving) -> Result<Whole, Problem> {
     let receipt = queue(api, admitted, body).await?;
     let ack = receipt.wait().await?;
-    Ok(api.answer_head.answer(&ack, admitted.format))
+    Ok(api.answers.response(&ack, admitted.format))
+}
+
+/// Queues the event of a plain request, unless there is anything to refuse.
+pub(super) fn queue_plain(api: &Api, body: &[u8]) -> Option<Receipt> {
+    if api.drain.is_over() {
+        return None;
+    }
+    parse(api, Format::Event, body).ok()
 }
 
 /// Reads, parses and queues; the body's memory is free again when this returns.
@@ -124,27 +141,46 @@ fn format_of(parts: &Parts) -> Result<Format, Problem> {
     }
 }
 
-impl AnswerHead {
-    /// `{"ts":"…","segment":"…","index":17}`, and for a batch `,"count":3` as well.
-    fn answer(&self, ack: &Ack, format: Format) -> Whole {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let head = match &mut *last {
-            Some((ts, segment, head)) if *ts == ack.ts && Arc::ptr_eq(segment, &ack.segment) => head,
-            last => {
-                // A segment's name holds nothing that JSON escapes.
-                let head = format!(r#"{{"ts":"{}","segment":"{}","index":"#, ack.ts, ack.segment);
-                &mut last.insert((ack.ts, Arc::clone(&ack.segment), head)).2
-            }
-        };
-        let mut body = String::with_capacity(head.len() + r#"18446744073709551615,"count":10000}"#.len());
-        body.push_str(head);
-        let written = match format {
-            Format::Event => write!(body, "{}}}", ack.index),
-            Format::Batch => write!(body, r#"{},"count":{}}}"#, ack.index, ack.count),
-        };
-        written.expect("a string takes whatever is written");
+impl Answers {
+    /// The answer to a plain request, head and all; `close` tells the client that the connection ends with it.
+    pub(super) fn bytes(&self, ack: &Ack, close: bool) -> Vec<u8> {
+        self.with(ack, |shared| {
+            let index = ack.index.to_string();
+            let length = (shared.body.len() + index.len() + 1).to_string();
+            let connection = if close { "\r\nconnection: close" } else { "" };
+            [&shared.head, &length, connection, "\r\n\r\n", &shared.body, &index, "}"].concat().into_bytes()
+        })
+    }
+
+    /// The answer to any request: for a batch it has `,"count":3` as well.
+    fn response(&self, ack: &Ack, format: Format) -> Whole {
+        let body = self.with(ack, |shared| match format {
+            Format::Event => format!("{}{}}}", shared.body, ack.index),
+            Format::Batch => format!(r#"{}{},"count":{}}}"#, shared.body, ack.index, ack.count),
+        });
         let mut response = Response::new(body.into());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+
+    fn with<T>(&self, ack: &Ack, write: impl FnOnce(&Shared) -> T) -> T {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(shared) if shared.ts == ack.ts && Arc::ptr_eq(&shared.segment, &ack.segment) => write(shared),
+            _ => write(last.insert(Shared::new(ack))),
+        }
+    }
+}
+
+impl Shared {
+    fn new(ack: &Ack) -> Self {
+        let date = date();
+        Self {
+            ts: ack.ts,
+            segment: Arc::clone(&ack.segment),
+            head: format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ndate: {date}\r\ncontent-length: "),
+            // A segment's name holds nothing that JSON escapes.
+            body: format!(r#"{{"ts":"{}","segment":"{}","index":"#, ack.ts, ack.segment),
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! makes room for a new one: whoever holds many open can't lock others out.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -24,9 +25,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-use super::Routes;
+use super::append::queue_plain;
 use super::problem::{Code, Problem};
+use super::{Api, Routes, plain};
 use crate::clock;
+use crate::writer::Receipt;
 
 /// Bounds on connections. The defaults are those of the contract.
 #[derive(Debug, Clone)]
@@ -199,9 +202,100 @@ impl Server {
         }
     }
 
-    async fn serve(&self, stream: TcpStream, connection: &Arc<Connection>) {
+    async fn serve(&self, mut stream: TcpStream, connection: &Arc<Connection>) {
+        let rest = match &self.routes.api {
+            Some(api) => self.serve_plain(api, &mut stream, connection).await,
+            None => Some(Vec::new()),
+        };
+        if let Some(ahead) = rest {
+            // In a box, as most connections never need the room that it takes.
+            Box::pin(self.serve_any(stream, ahead, connection)).await;
+        }
+    }
+
+    /// Serves a connection for as long as its requests are plain. Returns what was read of one that is not, or nothing once
+    /// the connection has ended.
+    async fn serve_plain(&self, api: &Api, stream: &mut TcpStream, connection: &Connection) -> Option<Vec<u8>> {
+        loop {
+            let read = tokio::select! {
+                // What has arrived is read before anything else is looked at.
+                biased;
+                read = poll_fn(|cx| self.poll_plain(api, stream, connection, cx)) => read,
+                () = connection.end.notified() => return None,
+                () = std::future::ready(()), if self.registry.ending.load(Ordering::Relaxed) => return None,
+            };
+            let receipt = match read {
+                Ok(Some(Read::Queued(receipt))) => receipt,
+                Ok(Some(Read::Other(bytes))) => return Some(bytes),
+                Ok(None) => return None,
+                Err(error) => {
+                    debug!(%error, "connection ended");
+                    return None;
+                }
+            };
+            let heard = api.drain.hear();
+            let outcome = {
+                let waiting = receipt.wait();
+                tokio::pin!(waiting);
+                loop {
+                    tokio::select! {
+                        biased;
+                        outcome = &mut waiting => break outcome,
+                        // It has a request by now; somebody else makes room.
+                        () = connection.end.notified() => self.registry.changed.notify_waiters(),
+                    }
+                }
+            };
+            let close = self.registry.ending.load(Ordering::Relaxed);
+            let answer = match outcome {
+                Ok(ack) => api.answers.bytes(&ack, close),
+                Err(error) => self.routes.count(error.into()).bytes(close),
+            };
+            drop(heard);
+            self.registry.answered(connection);
+            tokio::select! {
+                biased;
+                written = stream.write_all(&answer) => if let Err(error) = written {
+                    debug!(%error, "connection ended");
+                    return None;
+                },
+                () = connection.end.notified() => return None,
+            }
+            if close {
+                return None;
+            }
+        }
+    }
+
+    /// Reads once, into memory that all connections share, and queues what was read if it is a plain request.
+    fn poll_plain(
+        &self,
+        api: &Api,
+        stream: &mut TcpStream,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Read>>> {
+        let mut shared = api.read_buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = ReadBuf::new(&mut shared);
+        std::task::ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        let bytes = buffer.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        let queued = plain::body(bytes, self.routes.hosts).and_then(|body| queue_plain(api, body));
+        Poll::Ready(Ok(Some(match queued {
+            Some(receipt) => {
+                connection.phase.store(phase::ANSWER, Ordering::Relaxed);
+                Read::Queued(receipt)
+            }
+            None => Read::Other(bytes.to_vec()),
+        })))
+    }
+
+    /// Serves a connection with all of HTTP; `ahead` was read from it already.
+    async fn serve_any(&self, stream: TcpStream, ahead: Vec<u8>, connection: &Arc<Connection>) {
         let registry = &self.registry;
-        let io = TokioIo::new(Watched { stream, is_writing: false, connection: Arc::clone(connection) });
+        let io = TokioIo::new(Watched { stream, ahead, is_writing: false, connection: Arc::clone(connection) });
         let service = service_fn(|request: hyper::Request<Incoming>| async {
             let request = request.map(|body| Arriving::new(body, registry.limits.body_time_max, connection));
             let response = self.routes.answer(request).await;
@@ -211,6 +305,7 @@ impl Server {
         let mut served = http1::Builder::new()
             // Whoever says that nothing more will come still wants the answer.
             .half_close(true)
+            .writev(false)
             .max_header_size(registry.limits.header_bytes_max)
             // Beyond the head, so that it is the limit above that refuses one.
             .max_buf_size(registry.limits.header_bytes_max + 1024)
@@ -242,7 +337,7 @@ impl Server {
             // What hyper can't say by itself: there is no request yet.
             let limit = registry.limits.header_time_max.as_secs();
             let detail = format!("the headers were not complete {limit} seconds after their first byte");
-            let answer = self.routes.count(Problem::new(Code::Timeout, detail)).bytes();
+            let answer = self.routes.count(Problem::new(Code::Timeout, detail)).bytes(true);
             let mut stream = watched.stream;
             // Whoever does not take it within the second has been told to go all the same.
             let told = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&answer)).await;
@@ -337,9 +432,19 @@ impl Connection {
     }
 }
 
+/// What one read of a connection gave.
+enum Read {
+    /// A plain request, which waits for its commit.
+    Queued(Receipt),
+    /// Something else.
+    Other(Vec<u8>),
+}
+
 /// A stream that notes when the first byte of a request arrives.
 struct Watched {
     stream: TcpStream,
+    /// What was read before.
+    ahead: Vec<u8>,
     /// An answer is on its way that the client has not taken in full.
     is_writing: bool,
     connection: Arc<Connection>,
@@ -348,7 +453,15 @@ struct Watched {
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = if self.ahead.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        } else {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..length]);
+            // Whole, as a rule; the memory is given back.
+            self.ahead = self.ahead.split_off(length);
+            Poll::Ready(Ok(()))
+        };
         // RFC 9112 §2.2: an empty line before a request is none.
         let begun = buffer.filled()[before..].iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if begun && self.connection.phase.load(Ordering::Relaxed) == phase::IDLE {

@@ -33,8 +33,7 @@ pub(super) fn check(parts: &Parts, hosts: Hosts) -> Result<(), Problem> {
     };
     // An absolute-form target names a host too, and by RFC 9112 §3.2.2 that is the one that counts.
     let target = parts.uri.authority().map(hyper::http::uri::Authority::as_str);
-    let allowed = host.to_str().is_ok_and(|host| is_allowed(host, hosts));
-    if !allowed || target.is_some_and(|target| !is_allowed(target, hosts)) {
+    if !is_allowed(host.as_bytes(), hosts) || target.is_some_and(|target| !is_allowed(target.as_bytes(), hosts)) {
         return Err(Problem::new(
             Code::WrongHost,
             "the Host is neither `localhost` nor a loopback address; send to http://127.0.0.1:<port>",
@@ -50,11 +49,15 @@ pub(super) fn check(parts: &Parts, hosts: Hosts) -> Result<(), Problem> {
     Ok(())
 }
 
-fn is_allowed(host: &str, hosts: Hosts) -> bool {
+/// Whether a Host header, or what stands in its place, names an allowed host.
+pub(super) fn is_allowed(host: &[u8], hosts: Hosts) -> bool {
     if hosts == Hosts::Any {
         return true;
     }
-    let Some(name) = without_port(host) else { return false };
+    let Some(name) = std::str::from_utf8(host).ok().and_then(without_port) else { return false };
+    if name == "127.0.0.1" {
+        return true;
+    }
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
@@ -95,7 +98,7 @@ mod tests {
             "[::ffff:127.0.0.1]:80",
             "[0:0:0:0:0:0:0:1]",
         ] {
-            assert!(is_allowed(host, Hosts::Loopback), "{host}");
+            assert!(is_allowed(host.as_bytes(), Hosts::Loopback), "{host}");
         }
         for host in [
             "",
@@ -120,7 +123,7 @@ mod tests {
             "127.1",
             "2130706433",
         ] {
-            assert!(!is_allowed(host, Hosts::Loopback), "{host}");
+            assert!(!is_allowed(host.as_bytes(), Hosts::Loopback), "{host}");
         }
     }
 
@@ -129,7 +132,7 @@ mod tests {
         for (host, allowed) in
             [("10.0.0.1:48291", true), ("[fd00::1]", true), ("localhost", true), ("evil.example", false)]
         {
-            assert_eq!(is_allowed(host, Hosts::AnyAddress), allowed, "{host}");
+            assert_eq!(is_allowed(host.as_bytes(), Hosts::AnyAddress), allowed, "{host}");
         }
     }
 }

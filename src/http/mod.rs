@@ -9,11 +9,13 @@ mod body;
 mod connections;
 mod drain;
 mod guard;
+mod plain;
 mod probes;
 mod problem;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -21,6 +23,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use http_body_util::{Either, Full};
+use httpdate::HttpDate;
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{EXPECT, TRANSFER_ENCODING};
@@ -28,7 +31,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::{PathAndQuery, Uri};
 use tower_service::Service;
 
-pub use self::append::{AnswerHead, BATCH_BYTES_MAX, BODY_BYTES_MAX};
+pub use self::append::{Answers, BATCH_BYTES_MAX, BODY_BYTES_MAX};
 pub use self::body::Budget;
 use self::connections::Arriving;
 pub use self::connections::{Limits, Server};
@@ -36,11 +39,15 @@ pub use self::drain::Drain;
 pub use self::guard::Hosts;
 pub use self::probes::Readiness;
 pub use self::problem::{AUDIT_WRITTEN, Code, Problem};
+use crate::clock::{Clock, SystemClock};
 use crate::metrics::Metrics;
 use crate::writer::Appender;
 
 /// Bytes of request bodies in memory, over all connections.
 pub const BODIES_BYTES_MAX: usize = 24 << 20;
+
+/// Bytes of a plain request, head and body, at most.
+pub const PLAIN_BYTES_MAX: usize = 16 << 10;
 
 /// What the routes work with.
 #[derive(Debug)]
@@ -55,8 +62,10 @@ pub struct Api {
     pub drain: Arc<Drain>,
     /// The memory for bodies.
     pub budget: Budget,
-    /// The beginning of the last answers.
-    pub answer_head: AnswerHead,
+    /// What answers share.
+    pub answers: Answers,
+    /// What plain requests are read into.
+    pub read_buffer: Mutex<Box<[u8]>>,
     /// Whose turn it is to have a large body parsed: one at a time, as what comes of it is not in the budget.
     pub large_turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -193,6 +202,12 @@ where
 
 fn count(metrics: &Metrics, problem: &Problem) {
     metrics.refused_requests_total.with_label_values(&[problem.code.name()]).inc();
+}
+
+/// The Date header of an answer that hyper does not write.
+fn date() -> HttpDate {
+    let millis = SystemClock.now().millis();
+    HttpDate::from(UNIX_EPOCH + Duration::from_millis(millis.try_into().expect("not before 1970")))
 }
 
 fn collapse_slashes(uri: &Uri) -> Uri {

@@ -8,6 +8,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RE
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use super::date;
 use crate::record::{BatchError, EventError};
 use crate::writer::{AppendError, Written};
 
@@ -143,16 +144,17 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
-    /// The whole answer as bytes, for where there is no request that hyper could answer. It closes the connection.
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        let status = self.code.facts().1;
-        let body = self.body();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\naudit-written: no\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        [head.into_bytes(), body].concat()
+    /// The whole answer as bytes, for where hyper does not write it.
+    pub(super) fn bytes(&self, close: bool) -> Vec<u8> {
+        let response = self.response(close);
+        let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+        for (name, value) in response.headers() {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        let (body, date) = (self.body(), date());
+        bytes.extend(format!("date: {date}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes());
+        bytes.extend(body);
+        bytes
     }
 
     fn body(&self) -> Vec<u8> {

@@ -64,6 +64,11 @@ impl<'a> Event<'a> {
         &self.message
     }
 
+    /// About how many bytes the three members take in a line: more if there is something to escape.
+    pub(super) fn bytes_hint(&self) -> usize {
+        self.name.len() + self.message.len() + self.meta.as_ref().map_or(0, |value| value.raw.len()) + 32
+    }
+
     /// Appends the three members as they stand at the end of a line: `"DATA_EXPORT","message":"…","meta":{…}`.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         write_string(&self.name, out);

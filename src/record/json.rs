@@ -375,13 +375,10 @@ impl<'a> Scanner<'a> {
         let start = self.pos;
         let mut escaped = false;
         loop {
+            self.pos += plain_run(&self.bytes[self.pos..]);
             let Some(&byte) = self.bytes.get(self.pos) else {
                 return Err(self.bad("the JSON text ends within a string"));
             };
-            if PLAIN[usize::from(byte)] {
-                self.pos += 1;
-                continue;
-            }
             match byte {
                 b'"' => {
                     let raw = &self.text[start..self.pos];
@@ -482,6 +479,24 @@ static PLAIN: [bool; 256] = {
     plain
 };
 
+/// How many bytes at the start of `bytes` are [`PLAIN`]; eight at a time where they are ASCII.
+fn plain_run(bytes: &[u8]) -> usize {
+    let (words, _) = bytes.as_chunks();
+    let ascii = 8 * words.iter().take_while(|word| is_plain_ascii(u64::from_ne_bytes(**word))).count();
+    let rest = &bytes[ascii..];
+    ascii + rest.iter().position(|&byte| !PLAIN[usize::from(byte)]).unwrap_or(rest.len())
+}
+
+/// Whether each of eight bytes is plain and ASCII.
+fn is_plain_ascii(word: u64) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // The lowest byte for which it is true has its high bit set, and above it some others may have theirs.
+    let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (word | below(word, b' ') | is(b'"') | is(b'\\') | is(0x7F)) & HIGH == 0
+}
+
 /// How many bytes a special character takes at the start of `bytes`; 0 if there is none.
 ///
 /// Special are those that a line reader, pager or terminal may take for something else: U+007F to U+009F, the
@@ -502,11 +517,9 @@ pub(crate) fn write_string(value: &str, out: &mut Vec<u8>) {
     let bytes = value.as_bytes();
     let mut start = 0;
     let mut pos = 0;
-    while let Some(&byte) = bytes.get(pos) {
-        if PLAIN[usize::from(byte)] {
-            pos += 1;
-            continue;
-        }
+    loop {
+        pos += plain_run(&bytes[pos..]);
+        let Some(&byte) = bytes.get(pos) else { break };
         let length = match byte {
             b'"' | b'\\' | 0..0x20 => 1,
             _ => special_bytes(&bytes[pos..]),
@@ -588,6 +601,21 @@ mod tests {
         let mut out = Vec::new();
         write_compact(&value, &mut out);
         Ok((scanner.half_surrogate.is_some(), String::from_utf8(out).unwrap()))
+    }
+
+    #[test]
+    fn eight_bytes_at_a_time_stop_at_the_same_byte_as_one_at_a_time() {
+        let naive = |bytes: &[u8]| bytes.iter().take_while(|&&byte| PLAIN[usize::from(byte)]).count();
+        // Every byte at every place, before and after every other kind of byte.
+        for byte in 0..=u8::MAX {
+            for other in [b'a', b' ', b'!', b'~', 0x1F, b'"', b'\\', 0x7F, 0x80, 0xC2, 0xFF] {
+                for place in 0..20 {
+                    let mut bytes = [b'a'; 20];
+                    (bytes[(place + 1) % 20], bytes[place]) = (other, byte);
+                    assert_eq!(plain_run(&bytes), naive(&bytes), "{bytes:x?}");
+                }
+            }
+        }
     }
 
     #[test]

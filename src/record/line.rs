@@ -90,6 +90,11 @@ impl Identity {
         self.rank
     }
 
+    /// About how many bytes an event's line takes: more if there is something to escape.
+    pub(crate) fn bytes_hint(&self, event: &Event<'_>) -> usize {
+        self.head.len() + event.bytes_hint()
+    }
+
     /// Appends the event's line, newline included, with zeros in the place of the time: whoever writes it to a file
     /// puts the time in with [`stamp`], so that the order in the file is the order in time.
     ///

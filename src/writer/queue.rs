@@ -32,7 +32,11 @@ pub(super) struct Encoded {
 
 impl Encoded {
     pub(super) fn new(identity: &Identity, events: &[Event<'_>]) -> Result<Self, TooLong> {
-        let mut encoded = Self::default();
+        let bytes: usize = events.iter().map(|event| identity.bytes_hint(event)).sum();
+        let mut encoded = Self {
+            bytes: Vec::with_capacity(bytes.min(REQUEST_LINES_BYTES_MAX)),
+            line_starts: Vec::with_capacity(events.len()),
+        };
         for event in events {
             encoded.line_starts.push(encoded.bytes.len());
             identity.encode(event, &mut encoded.bytes)?;
