@@ -1,13 +1,15 @@
 //! An audit log for compute jobs: what is acknowledged is on disk.
 //!
 //! # The life of an event
-//! 1. A job's `curl` connects. `http::connections` accepts, bounded in number and time; hyper parses the request.
-//! 2. `http::guard` sees that it is for this host and from no browser page; the router finds the path.
-//! 3. `http::append` reads the body within its bounds, and [`record::Event`] makes an event of it, or says why not.
+//! 1. A job's `curl` connects. `http::connections` accepts, bounded in number and time.
+//! 2. `http::plain` recognizes a plain request; any other is hyper's to parse, and `http::guard` sees that it is for this
+//!    host and from no browser page.
+//! 3. `http::append` has the body, and [`record::Event`] makes an event of it, or says why not.
 //! 4. [`writer::Appender`] encodes the event's line ([`record::Identity`]) into the group that gathers, and waits.
-//! 5. The committer's thread takes the group, stamps it, writes it to the active segment, syncs, and checks
-//!    (`writer::commit`), through the only door to files, [`durable`].
-//! 6. The dispatcher wakes the request, which answers with the time, the segment and the line's number.
+//! 5. The dispatcher hands the group over once there is nothing else to do.
+//! 6. The committer's thread stamps it, writes it to the active segment, syncs, and checks (`writer::commit`), through
+//!    the only door to files, [`durable`].
+//! 7. The dispatcher wakes the request, which answers with the time, the segment and the line's number.
 //!
 //! [`retention`] removes segments when they are old enough, by the setting that [`config`] reads from the platform's
 //! file. [`app`] wires all that together, and [`cli`] starts it; [`client`] is the other side, for scripts in the job.

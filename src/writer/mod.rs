@@ -1,12 +1,13 @@
 //! The write path: from an event to a durable line.
 //!
 //! One thread, the committer, owns every segment file. Whoever has events encodes them into the group that gathers in
-//! the [`Appender`], and waits. The committer takes the whole group, and while it writes and syncs, the next one
-//! gathers: many clients share one sync, and no timer is needed (group commit).
+//! the [`Appender`], and waits. When no commit is going on and the runtime's thread has nothing else to do, the
+//! [`Dispatcher`] hands the group to the committer, and while that writes and syncs, the next one gathers: all that have
+//! arrived share one sync, and no timer is needed (group commit).
 //!
 //! ```text
-//! append() ──► group that gathers ──take──► commit: check, stamp, write, sync, check ──► outcome ──► every waiter
-//!              (bounded, in memory)         (the thread `commit`, blocking calls)        (one wake-up a group)
+//! append() ──► group that gathers ──hand over──► commit: check, stamp, write, sync, check ──► outcome ──► every waiter
+//!              (bounded, in memory)  (when idle)  (the thread `commit`, blocking calls)        (one wake-up a group)
 //! ```
 //!
 //! # The commit protocol
