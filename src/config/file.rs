@@ -12,8 +12,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use super::yaml::{Document, Entry, Fault, Place};
 
 /// Days that a retention period may have; 100 years.
 pub const RETENTION_DAYS_MAX: u32 = 36_500;
@@ -36,7 +35,7 @@ pub struct FileSettings {
 pub struct FileError {
     file: PathBuf,
     /// Line and column, both from 1, where the fault has a place.
-    place: Option<(u64, u64)>,
+    place: Option<Place>,
     key: Option<String>,
     reason: String,
 }
@@ -59,70 +58,66 @@ impl fmt::Display for FileError {
 /// # Errors
 /// The first fault, with its place.
 pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, FileError> {
-    let fault = |place: Option<Location>, key: Option<&str>, reason: String| FileError {
+    let fault = |place: Option<Place>, key: Option<&str>, reason: String| FileError {
         file: file.to_owned(),
-        place: place.filter(|place| *place != Location::UNKNOWN).map(|place| (place.line(), place.column())),
+        place,
         key: key.map(str::to_owned),
         reason,
     };
+    let unread = |error: Fault, key: Option<&str>| fault(Some(error.place), key, error.reason);
     let text = std::str::from_utf8(text).map_err(|_| fault(None, None, "not UTF-8".to_owned()))?;
-    // Repeated keys outside of our subtree are let through; within it `Mapping` finds them.
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
-    let root: Option<Root> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let message = error.to_string();
-        let reason = message.lines().next().unwrap_or_default();
-        // The library begins with the place, which is told already.
-        let reason = error.location().map_or(reason, |_| reason.splitn(3, ':').nth(2).unwrap_or(reason)).trim();
-        fault(error.location(), None, reason.to_owned())
-    })?;
+    let document = Document::parse(text).map_err(|error| unread(error, None))?;
+    let named = |entries: &[Entry], names: &[&str]| -> Vec<Entry> {
+        entries.iter().copied().filter(|(key, _)| names.contains(&document.text(*key))).collect()
+    };
 
-    let root = root.unwrap_or_default();
-    let provider = one("provider", root.0, &fault)?;
-    let Some(Provider(sections)) = provider.and_then(|(_, provider)| provider) else {
-        return Ok(FileSettings::default());
-    };
-    if let [(first, _), (second, _), ..] = sections.as_slice() {
-        let reason =
-            if first.value == second.value { "given twice" } else { "auditLog and jobAuditLog are the same; give one" };
-        return Err(fault(Some(second.referenced), Some(&format!("provider.{}", second.value)), reason.to_owned()));
+    let Some(root) = document.root else { return Ok(FileSettings::default()) };
+    let root = document.entries(root).map_err(|error| unread(error, None))?;
+    let providers = named(&root, &["provider"]);
+    if let Some((second, _)) = providers.get(1) {
+        return Err(fault(Some(second.place), Some("provider"), "given twice".to_owned()));
     }
-    let Some((section, Some(settings))) = sections.into_iter().next() else {
-        return Ok(FileSettings::default());
-    };
-    let path = |key: &str| format!("provider.{}.{key}", section.value);
+    let Some((_, provider)) = providers.first() else { return Ok(FileSettings::default()) };
+    let provider = document.entries(*provider).map_err(|error| unread(error, Some("provider")))?;
+    let sections = named(&provider, &["auditLog", "jobAuditLog"]);
+    let Some((section, settings)) = sections.first() else { return Ok(FileSettings::default()) };
+    let section = document.text(*section);
+    if let Some((second, _)) = sections.get(1) {
+        let name = document.text(*second);
+        let reason = if section == name { "given twice" } else { "auditLog and jobAuditLog are the same; give one" };
+        return Err(fault(Some(second.place), Some(&format!("provider.{name}")), reason.to_owned()));
+    }
+    let settings = document.entries(*settings).map_err(|error| unread(error, Some(&format!("provider.{section}"))))?;
+    let path = |key: &str| format!("provider.{section}.{key}");
     let mut retention = None;
-    for (key, value) in settings.0 {
-        match key.value.as_str() {
+    for (key, value) in settings {
+        match document.text(key) {
             RETENTION => {
                 if retention.replace(value).is_some() {
-                    return Err(fault(Some(key.referenced), Some(&path(RETENTION)), "given twice".to_owned()));
+                    return Err(fault(Some(key.place), Some(&path(RETENTION)), "given twice".to_owned()));
                 }
             }
             free if free.starts_with("x-") => {}
             unknown => {
                 let reason = format!("unknown key; only {RETENTION} is known here (x-… keys are free)");
-                return Err(fault(Some(key.referenced), Some(&path(unknown)), reason));
+                return Err(fault(Some(key.place), Some(&path(unknown)), reason));
             }
         }
     }
     let Some(value) = retention else { return Ok(FileSettings::default()) };
-    let spelt = value.defined.span().byte_offset().zip(value.defined.span().byte_len()).and_then(|(offset, length)| {
-        let (offset, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
-        text.get(offset..offset + length)
-    });
-    let days = spelt
-        // A leading zero makes it octal for some readers of YAML.
+    // A leading zero makes it octal for some readers of YAML.
+    let days = Some(document.spelling(value))
         .filter(|spelt| spelt.bytes().all(|byte| byte.is_ascii_digit()) && !spelt.starts_with('0'))
         .and_then(|spelt| spelt.parse().ok())
         .filter(|days| (1..=RETENTION_DAYS_MAX).contains(days));
     let key = path(RETENTION);
     let Some(days) = days else {
         let reason = format!("must be a whole number of days from 1 to {RETENTION_DAYS_MAX}");
-        return Err(fault(Some(value.referenced), Some(&key), reason));
+        return Err(fault(Some(value.place), Some(&key), reason));
     };
     if days < floor_days {
         let reason = format!("{days} days is shorter than the retention floor of {floor_days} days");
-        return Err(fault(Some(value.referenced), Some(&key), reason));
+        return Err(fault(Some(value.place), Some(&key), reason));
     }
     Ok(FileSettings { retention_days: Some(days) })
 }
@@ -149,126 +144,6 @@ pub(super) fn bytes(file: &Path) -> Result<Vec<u8>, FileError> {
 }
 
 const RETENTION: &str = "retentionPeriodInDays";
-
-/// The one entry of a key, if there is one.
-fn one<T>(
-    key: &str,
-    mut entries: Vec<(Spanned<String>, T)>,
-    fault: &impl Fn(Option<Location>, Option<&str>, String) -> FileError,
-) -> Result<Option<(Spanned<String>, T)>, FileError> {
-    if let Some((second, _)) = entries.get(1) {
-        return Err(fault(Some(second.referenced), Some(key), "given twice".to_owned()));
-    }
-    Ok(entries.pop())
-}
-
-/// The file: its `provider` entries.
-#[derive(Debug, Default)]
-struct Root(Vec<(Spanned<String>, Option<Provider>)>);
-
-/// `provider`: its `auditLog` and `jobAuditLog` entries.
-#[derive(Debug, Default)]
-struct Provider(Vec<(Spanned<String>, Option<Section>)>);
-
-/// Our subtree: all of its entries. The values are looked up in the text, where their spelling is.
-#[derive(Debug)]
-struct Section(Vec<(Spanned<String>, Spanned<IgnoredAny>)>);
-
-impl<'de> Deserialize<'de> for Root {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Entries(&["provider"], std::marker::PhantomData)).map(Root)
-    }
-}
-
-impl<'de> Deserialize<'de> for Provider {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let names = &["auditLog", "jobAuditLog"];
-        deserializer.deserialize_map(Entries(names, std::marker::PhantomData)).map(Provider)
-    }
-}
-
-impl<'de> Deserialize<'de> for Section {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Entries(&[], std::marker::PhantomData)).map(Section)
-    }
-}
-
-/// Collects a mapping's entries of some names, or all where no name is given, in their order and with their places.
-struct Entries<T>(&'static [&'static str], std::marker::PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-    type Value = Vec<(Spanned<String>, T)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<Key>>()? {
-            let Spanned { value: Key(name), referenced, defined } = key;
-            if self.0.is_empty() || self.0.contains(&name.as_str()) {
-                entries.push((Spanned { value: name, referenced, defined }, map.next_value()?));
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(entries)
-    }
-}
-
-/// A key: its text, or nothing where it is no text, for instance a null or a list. None of ours is empty.
-struct Key(String);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(KeyVisitor)
-    }
-}
-
-struct KeyVisitor;
-
-impl<'de> Visitor<'de> for KeyVisitor {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Key, E> {
-        Ok(Key(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Key, E> {
-        Ok(Key(value.to_string()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Key, E> {
-        Ok(Key(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Key, E> {
-        Ok(Key(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Key, E> {
-        Ok(Key(value.to_string()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Key, E> {
-        Ok(Key(String::new()))
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Key, A::Error> {
-        while sequence.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Key(String::new()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Key, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Key(String::new()))
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -297,6 +172,8 @@ mod tests {
             ),
             ("auditLog:\n  retentionPeriodInDays: 5\n", None),
             ("days: &days 90\nprovider:\n  auditLog:\n    retentionPeriodInDays: *days\n", Some(90)),
+            ("days: &x {retentionPeriodInDays: 9}\nprovider:\n  auditLog: {<<: *x, x-a: 1}\n", Some(9)),
+            ("days: &x {auditLog: {retentionPeriodInDays: 9}}\nprovider: {id: k8s, <<: [*x]}\n", Some(9)),
             ("---\nprovider:\r\n  auditLog:\r\n    retentionPeriodInDays: 30\r\n", Some(30)),
             (
                 "~: x\n? {a: b}\n: 1\n? [c]\n: 2\n1: 2\ntrue: x\nprovider:\n  2: 3\n  auditLog: {retentionPeriodInDays: 3}\n",
@@ -356,10 +233,10 @@ mod tests {
             ),
             ("provider:\n  auditLog: {}\n  auditLog: {}\n", "c.yaml:3:3: provider.auditLog: given twice"),
             ("provider: {}\nprovider: {}\n", "c.yaml:2:1: provider: given twice"),
-            ("provider: 1\n", "c.yaml:1:11: "),
+            ("provider: 1\n", "c.yaml:1:11: provider: must be a mapping"),
             ("- a\n", "c.yaml:1:1: "),
-            ("provider:\n  auditLog: [1]\n", "c.yaml:2:13: "),
-            ("provider:\n  auditLog: 180\n", "c.yaml:2:13: "),
+            ("provider:\n  auditLog: [1]\n", "c.yaml:2:13: provider.auditLog: must be a mapping"),
+            ("provider:\n  auditLog: 180\n", "c.yaml:2:13: provider.auditLog: must be a mapping"),
             ("a: [\n", "c.yaml:1:4: "),
             ("a: 'b\n", "c.yaml:"),
             ("a: 1\n---\nb: 2\n", "c.yaml:3:1: "),

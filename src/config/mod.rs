@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod reload;
+mod yaml;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
