@@ -2,7 +2,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
-COPY ci/build-static ci/
+COPY ci/build-static ci/static.ld ci/
 COPY src src
 RUN ci/build-static /audit-log
 
