@@ -4,6 +4,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY ci/build-static ci/static.ld ci/
 COPY src src
+# Named in the manifest, so it must be there.
+COPY benches benches
 RUN ci/build-static /audit-log
 
 # The binary and nothing else: no shell, no libraries, no users but numbers.

@@ -27,7 +27,7 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
     );
     assert!(dockerfile.contains("RUN ci/build-static /audit-log"));
     // What the build stage copies is what the context lets through.
-    for path in ["Cargo.toml", "Cargo.lock", "ci/build-static", "src"] {
+    for path in ["Cargo.toml", "Cargo.lock", "ci/build-static", "src", "benches"] {
         assert!(dockerfile.contains(path) && read(".dockerignore").contains(&format!("!{path}")), "{path}");
     }
     let version = read("Cargo.toml")
