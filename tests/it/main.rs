@@ -13,6 +13,7 @@ mod faults;
 mod image;
 mod limits;
 mod observability;
+mod performance;
 mod plain;
 mod refused;
 mod retention;
