@@ -70,7 +70,7 @@ pub(super) fn is_allowed(host: &[u8], hosts: Hosts) -> bool {
 
 /// The host without its port, if the port is one.
 fn without_port(host: &str) -> Option<&str> {
-    let end = host.rfind(']').map_or(0, |bracket| bracket + 1);
+    let end = if host.starts_with('[') { host.rfind(']').map_or(0, |bracket| bracket + 1) } else { 0 };
     match host[end..].split_once(':') {
         None => Some(host),
         Some((name, port)) => {

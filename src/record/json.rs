@@ -479,22 +479,37 @@ static PLAIN: [bool; 256] = {
     plain
 };
 
-/// How many bytes at the start of `bytes` are [`PLAIN`]; eight at a time where they are ASCII.
+/// How many bytes at the start of `bytes` are [`PLAIN`]; looks at eight at a time.
 fn plain_run(bytes: &[u8]) -> usize {
-    let (words, _) = bytes.as_chunks();
-    let ascii = 8 * words.iter().take_while(|word| is_plain_ascii(u64::from_ne_bytes(**word))).count();
-    let rest = &bytes[ascii..];
-    ascii + rest.iter().position(|&byte| !PLAIN[usize::from(byte)]).unwrap_or(rest.len())
+    let is_plain = |run: &usize| bytes.get(*run).is_some_and(|&byte| PLAIN[usize::from(byte)]);
+    let mut run = 0;
+    while let Some(word) = bytes[run..].first_chunk() {
+        match first_stop(u64::from_le_bytes(*word)) {
+            8 => run += 8,
+            stop => {
+                run += stop;
+                if !is_plain(&run) {
+                    return run;
+                }
+                // A character that is not ASCII, and those of its kind behind it.
+                while is_plain(&run) && !bytes[run].is_ascii() {
+                    run += 1;
+                }
+            }
+        }
+    }
+    (run..bytes.len()).find(|run| !is_plain(run)).unwrap_or(bytes.len())
 }
 
-/// Whether each of eight bytes is plain and ASCII.
-fn is_plain_ascii(word: u64) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+/// The first of eight bytes that is not both plain and ASCII, counted from the lowest; 8 if there is none.
+fn first_stop(word: u64) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // The lowest byte for which it is true has its high bit set, and above it some others may have theirs.
+    // Sets the high bit of the lowest byte for which it is true. What it does to bytes above that does not matter.
     let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word;
     let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    (word | below(word, b' ') | is(b'"') | is(b'\\') | is(0x7F)) & HIGH == 0
+    let stops = (word | below(word, b' ') | is(b'"') | is(b'\\') | is(0x7F)) & HIGH;
+    stops.trailing_zeros() as usize / 8
 }
 
 /// How many bytes a special character takes at the start of `bytes`; 0 if there is none.
