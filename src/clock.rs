@@ -17,8 +17,8 @@ pub trait Clock: Send + Sync + 'static {
     fn steady(&self) -> Duration;
 }
 
-/// Time since some fixed instant, exact to about 4 ms (the kernel's tick), for limits of seconds: it costs a fraction of what
-/// the exact time does.
+/// Time since some fixed instant, behind by up to a tick of the kernel (1 to 10 ms), for limits of seconds: it costs a fraction
+/// of what the exact time does.
 #[must_use]
 pub fn coarse() -> Duration {
     duration(clock_gettime(ClockId::MonotonicCoarse))

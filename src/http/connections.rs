@@ -1,7 +1,8 @@
-//! Connections: accepted, served by hyper, bounded in number and in how long they may idle.
+//! Connections: accepted, served, bounded in number and in how long they may idle.
 //!
-//! hyper parses and frames; it knows no bound on connections and no difference between an idle connection and one
-//! that is slow to send its headers. So each connection notes what it is waiting for, and one task looks after all of
+//! A connection's plain requests are served here; from the first one that is not, hyper parses and frames. It knows no
+//! bound on connections and no difference between an idle connection and one that is slow to send its headers. So each
+//! connection notes what it is waiting for, and one task looks after all of
 //! them twice a second. When there are as many as allowed, the one that has waited longest without a complete request
 //! makes room for a new one: whoever holds many open can't lock others out.
 
@@ -23,6 +24,7 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
+use tokio::task::yield_now;
 use tracing::{debug, warn};
 
 use super::append::queue_plain;
@@ -93,8 +95,8 @@ struct Connection {
     waiting_since_ms: AtomicU64,
     /// When the present headers, or the present body, began.
     phase_since_ms: AtomicU64,
-    /// The time limit of the present request is over.
-    late: AtomicBool,
+    /// The phase that has taken too long, if one has since the last answer.
+    late: AtomicU8,
     /// Tells the connection's task that it is late, in the way of another, or to end.
     end: Notify,
 }
@@ -109,6 +111,8 @@ mod phase {
     pub(super) const BODY: u8 = 2;
     /// Us.
     pub(super) const ANSWER: u8 = 3;
+    /// None of these.
+    pub(super) const NONE: u8 = 4;
 }
 
 impl Server {
@@ -167,8 +171,9 @@ impl Server {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = now_ms();
             for connection in self.registry.lock().iter() {
-                if connection.is_late(now, &self.registry.limits) {
-                    connection.late.store(true, Ordering::Relaxed);
+                let phase = connection.phase.load(Ordering::Relaxed);
+                if connection.is_late(phase, now, &self.registry.limits) {
+                    connection.late.store(phase, Ordering::Relaxed);
                     connection.end.notify_one();
                 }
             }
@@ -217,12 +222,19 @@ impl Server {
     /// the connection has ended.
     async fn serve_plain(&self, api: &Api, stream: &mut TcpStream, connection: &Connection) -> Option<Vec<u8>> {
         loop {
+            let ending = || self.registry.ending.load(Ordering::Relaxed);
             let read = tokio::select! {
                 // What has arrived is read before anything else is looked at.
                 biased;
                 read = poll_fn(|cx| self.poll_plain(api, stream, connection, cx)) => read,
-                () = connection.end.notified() => return None,
-                () = std::future::ready(()), if self.registry.ending.load(Ordering::Relaxed) => return None,
+                () = connection.end.notified() => {
+                    if ending() {
+                        continue;
+                    }
+                    return None;
+                }
+                // By then, it is known what lies in the socket.
+                () = yield_now(), if ending() => return None,
             };
             let receipt = match read {
                 Ok(Some(Read::Queued(receipt))) => receipt,
@@ -253,16 +265,26 @@ impl Server {
             };
             drop(heard);
             self.registry.answered(connection);
+            if !self.write(stream, &answer, connection).await || close {
+                return None;
+            }
+        }
+    }
+
+    /// Sends an answer; false if the client is gone, or does not take it and has to go.
+    async fn write(&self, stream: &mut TcpStream, answer: &[u8], connection: &Connection) -> bool {
+        let writing = stream.write_all(answer);
+        tokio::pin!(writing);
+        let mut last_notice = false;
+        loop {
             tokio::select! {
                 biased;
-                written = stream.write_all(&answer) => if let Err(error) = written {
-                    debug!(%error, "connection ended");
-                    return None;
-                },
-                () = connection.end.notified() => return None,
+                written = &mut writing => return written.inspect_err(|error| debug!(%error, "connection ended")).is_ok(),
+                () = connection.end.notified() => {}
             }
-            if close {
-                return None;
+            // The first notice of the end: it has until the second to be taken.
+            if !self.registry.ending.load(Ordering::Relaxed) || std::mem::replace(&mut last_notice, true) {
+                return false;
             }
         }
     }
@@ -312,28 +334,37 @@ impl Server {
             .serve_connection(io, service);
         let mut last_request = false;
         loop {
-            if registry.ending.load(Ordering::Relaxed) && !std::mem::replace(&mut last_request, true) {
-                Pin::new(&mut served).graceful_shutdown();
-            }
-            tokio::select! {
+            let ending = || registry.ending.load(Ordering::Relaxed);
+            let notice = tokio::select! {
                 // What has arrived is read before anything else is looked at.
                 biased;
                 result = &mut served => return log_end(result),
-                () = connection.end.notified() => {}
+                () = connection.end.notified() => true,
+                // By then, it is known what lies in the socket.
+                () = yield_now(), if ending() && !last_request => false,
+            };
+            if ending() && !last_request {
+                // The first notice of the end: the present request may still arrive.
+                if !notice {
+                    last_request = true;
+                    Pin::new(&mut served).graceful_shutdown();
+                }
+                continue;
             }
-            match connection.phase.load(Ordering::Relaxed) {
+            let (phase, late) = (connection.phase.load(Ordering::Relaxed), connection.late.load(Ordering::Relaxed));
+            match phase {
                 // A request that has become complete meanwhile is answered first; somebody else makes room.
                 phase::ANSWER => registry.changed.notify_waiters(),
                 // Whoever reads the body is told so by `Arriving`.
-                phase::BODY if connection.late.load(Ordering::Relaxed) => {}
-                // The first notice of the end: idle connections close by themselves, present requests may still arrive.
-                _ if registry.ending.load(Ordering::Relaxed) && !last_request => {}
+                phase::BODY if late == phase::BODY => {}
+                // What was late has arrived meanwhile.
+                _ if late != phase::NONE && late != phase => connection.late.store(phase::NONE, Ordering::Relaxed),
                 _ => break,
             }
         }
         let late = connection.late.load(Ordering::Relaxed);
         let watched = served.into_parts().io.into_inner();
-        if late && connection.phase.load(Ordering::Relaxed) == phase::HEADERS && !watched.is_writing {
+        if late == phase::HEADERS && !watched.is_writing {
             // What hyper can't say by itself: there is no request yet.
             let limit = registry.limits.header_time_max.as_secs();
             let detail = format!("the headers were not complete {limit} seconds after their first byte");
@@ -369,7 +400,7 @@ impl Registry {
                         phase: AtomicU8::new(phase::IDLE),
                         waiting_since_ms: AtomicU64::new(now_ms()),
                         phase_since_ms: AtomicU64::new(0),
-                        late: AtomicBool::new(false),
+                        late: AtomicU8::new(phase::NONE),
                         end: Notify::new(),
                     });
                     connections.push(Arc::clone(&connection));
@@ -395,7 +426,7 @@ impl Registry {
     /// Notes that a connection waits for its next request.
     fn answered(&self, connection: &Connection) {
         connection.waiting_since_ms.store(now_ms(), Ordering::Relaxed);
-        connection.late.store(false, Ordering::Relaxed);
+        connection.late.store(phase::NONE, Ordering::Relaxed);
         connection.phase.store(phase::IDLE, Ordering::Relaxed);
         if self.crowded.swap(false, Ordering::Relaxed) {
             self.changed.notify_waiters();
@@ -420,9 +451,9 @@ impl Connection {
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    fn is_late(&self, now_ms: u64, limits: &Limits) -> bool {
+    fn is_late(&self, phase: u8, now_ms: u64, limits: &Limits) -> bool {
         let passed = |since: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
-        match self.phase.load(Ordering::Relaxed) {
+        match phase {
             phase::IDLE => passed(&self.waiting_since_ms) >= limits.idle_time_max,
             phase::HEADERS => passed(&self.phase_since_ms) >= limits.header_time_max,
             phase::BODY => passed(&self.phase_since_ms) >= limits.body_time_max,
@@ -501,10 +532,11 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// A body that notes when it is complete, and ends with an error when its time is over.
+/// A body that notes when it is complete, and says so when its time is over.
 pub(super) struct Arriving {
     body: Incoming,
-    time_max: Duration,
+    /// How long it may take; nothing once it was said that it has taken longer.
+    time_max: Option<Duration>,
     connection: Arc<Connection>,
 }
 
@@ -523,7 +555,7 @@ impl Arriving {
     fn new(body: Incoming, time_max: Duration, connection: &Arc<Connection>) -> Self {
         let is_complete = hyper::body::Body::is_end_stream(&body);
         connection.begin(if is_complete { phase::ANSWER } else { phase::BODY });
-        Self { body, time_max, connection: Arc::clone(connection) }
+        Self { body, time_max: Some(time_max), connection: Arc::clone(connection) }
     }
 }
 
@@ -534,8 +566,12 @@ impl hyper::body::Body for Arriving {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         let is_complete = match &frame {
-            Poll::Pending if self.connection.late.load(Ordering::Relaxed) => {
-                return Poll::Ready(Some(Err(BodyError::Late(self.time_max))));
+            Poll::Pending if self.connection.late.load(Ordering::Relaxed) == phase::BODY => {
+                // Said once: what is left may still be read and thrown away.
+                return self
+                    .time_max
+                    .take()
+                    .map_or(Poll::Pending, |time| Poll::Ready(Some(Err(BodyError::Late(time)))));
             }
             Poll::Pending => false,
             Poll::Ready(None) => true,

@@ -181,7 +181,7 @@ struct State {
 
 /// Starts the committer's thread on a directory.
 ///
-/// [`Dispatcher::run`] must be polled, or no request will hear of its outcome.
+/// [`Dispatcher::run`] must be polled, or nothing is committed before [`Writer::close`].
 ///
 /// # Errors
 /// Those of starting a thread.
@@ -284,6 +284,8 @@ impl Writer {
 const GROUP_BYTES_ENOUGH: usize = 64 << 10;
 /// While a commit takes longer than anybody may wait, requests look so often in that time whether theirs is over.
 const LATE_LOOKS: u32 = 300;
+/// By how much [`clock::coarse`] is behind, at most: the longest tick that kernels have.
+const TICK: Duration = Duration::from_millis(10);
 
 impl Dispatcher {
     /// Hands groups over, and wakes waiting requests, until the writer is closed.
@@ -311,7 +313,7 @@ impl Dispatcher {
             if self.committing.is_none()
                 && let Some(since) = self.hand_over().await
             {
-                let left = (since + stall_after).saturating_sub(clock::coarse());
+                let left = (since + stall_after + TICK).saturating_sub(clock::coarse());
                 late.as_mut().reset(Instant::now() + left);
             }
         }

@@ -3,8 +3,12 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use audit_log::clock::SystemClock;
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 
+use crate::support::disk::Faults;
+use crate::support::inside::{InsideApp, options};
 use crate::support::{BINARY, Client, JOB, Request, Setup, Sidecar, WORKSPACE, binary, tool, wait_for};
 
 /// Arguments, environment, exit code, and a part of the message.
@@ -210,6 +214,62 @@ fn what_comes_after_the_drain_is_told_to_come_again_or_not_connected() {
     assert_eq!(response.header("retry-after"), Some("1"));
     assert!(sidecar.wait().success());
     assert!(std::net::TcpStream::connect(sidecar.address).is_err());
+}
+
+#[test]
+fn what_arrives_at_the_very_end_of_the_drain_is_answered() {
+    let mut app = InsideApp::start(SystemClock, &Faults::none(), options(), None);
+    let request = Request::post(r#"{"event":"late"}"#).bytes();
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(app.address)).collect();
+    for client in &mut clients {
+        // It has sent plain requests only.
+        assert_eq!(client.send(&Request::post(r#"{"event":"a"}"#)).status, 200);
+    }
+    app.tell_to_stop();
+    // With the second signal the drain is over; one client has sent an event just before, and one a part of one.
+    let mut streams: Vec<_> = clients.iter().map(|client| client.stream.try_clone().unwrap()).collect();
+    let (head, tail) = request.split_at(30);
+    let (whole, head) = (request.clone(), head.to_vec());
+    app.tell_to_stop_and(move || {
+        std::io::Write::write_all(&mut streams[0], &whole).unwrap();
+        std::io::Write::write_all(&mut streams[1], &head).unwrap();
+    });
+    clients[0].read().expect("an answer").refused_unwritten(503, "shutting_down");
+    // The rest has 2 s to arrive.
+    clients[1].write(tail);
+    clients[1].read().expect("an answer").refused_unwritten(503, "shutting_down");
+    assert!(clients[2].is_closed());
+    app.stop().unwrap();
+}
+
+#[test]
+fn answers_that_are_taken_late_are_not_cut_off_by_the_end() {
+    let mut sidecar = Setup::new().args(["--drain-quiet", "50ms"]).start();
+    let appended = |sidecar: &Sidecar| {
+        let text = sidecar.get("/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix("audit_log_appended_events_total "));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+    rustix::net::connect(&socket, &sidecar.address).unwrap();
+    let mut client = Client::over(std::net::TcpStream::from(socket));
+    // One event at a time, whose answers nobody reads, until an answer fits nowhere: then the next event is not read.
+    let sent = (1..100_000).find(|sent| {
+        client.write(&Request::post(r#"{"event":"a"}"#).bytes());
+        let begun = Instant::now();
+        while appended(&sidecar) < *sent && begun.elapsed() < Duration::from_secs(2) {}
+        appended(&sidecar) < *sent
+    });
+    sidecar.signal(Signal::TERM);
+    sidecar.wait_logged("draining");
+    wait_for("the end", || std::net::TcpStream::connect(sidecar.address).is_err().then_some(()));
+    for _ in 1..sent.unwrap() {
+        assert_eq!(client.read().expect("an answer").status, 200);
+    }
+    client.read().expect("an answer").refused_unwritten(503, "shutting_down");
+    assert!(client.is_closed());
+    assert!(sidecar.wait().success());
 }
 
 #[test]

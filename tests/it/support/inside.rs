@@ -132,16 +132,21 @@ impl Drop for Inside {
 pub(crate) struct InsideApp {
     pub(crate) address: SocketAddr,
     pub(crate) dir: PathBuf,
-    stop: mpsc::UnboundedSender<()>,
+    stop: mpsc::UnboundedSender<Meanwhile>,
     thread: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
     _temp: tempfile::TempDir,
 }
 
-struct Told(mpsc::UnboundedReceiver<()>);
+/// What is done when the signal is heard, before the app goes on.
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+struct Told(mpsc::UnboundedReceiver<Meanwhile>);
 
 impl Signals for Told {
     async fn next(&mut self) {
-        self.0.recv().await;
+        if let Some(meanwhile) = self.0.recv().await {
+            meanwhile();
+        }
     }
 }
 
@@ -198,7 +203,13 @@ impl InsideApp {
     }
 
     pub(crate) fn tell_to_stop(&self) {
-        self.stop.send(()).unwrap_or(());
+        self.tell_to_stop_and(|| {});
+    }
+
+    /// Tells it to stop, and has it hear of nothing else before `meanwhile` is done.
+    pub(crate) fn tell_to_stop_and(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        // It may have stopped already.
+        drop(self.stop.send(Box::new(meanwhile)));
     }
 
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
