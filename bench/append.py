@@ -103,7 +103,7 @@ def compare(a, kinds, floor, group, folder, results):
         say(f"round {number + 1} of {a.rounds}")
         for connections in a.connections:
             if connections == 1:
-                results["floors"].append(measures.disk_floor(floor, folder, 1000 * a.seconds, 230))
+                results["floors"] += [measures.disk_floor(floor, folder, 500 * a.seconds, lines * 230) for lines in (1, 64)]
             for kind in kinds:
                 row = measures.load(kind, folder, connections, a.seconds, one)
                 results["load"].append(row)

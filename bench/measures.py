@@ -227,25 +227,24 @@ class Sequence:
 
 
 def growth_by_size(server, data, sizes, lines, passes):
-    """The cost of a line as the active segment grows: each size some times, the sizes taking turns.
+    """The cost of a line as the active segment grows: each size some times, the sizes taking turns, and the least of each, as
+    what others do on the machine only adds to it.
 
     Between its first and last measured line a segment at most doubles, so the small sizes take many segments.
     """
     walls, cpus = collections.defaultdict(list), collections.defaultdict(list)
     for _ in range(passes):
         for size in sizes:
-            left, cpu = lines, 0.0
-            while left > 0:
+            some, cpu = [], 0.0
+            while len(some) < lines:
                 with servers.Running(server, data) as running, Sequence(running) as sequence:
                     sequence.fill(size)
-                    count = min(left, max(1, size // 256))
-                    some, used = sequence.measure(count)
-                    walls[size] += some
+                    more, used = sequence.measure(min(lines - len(some), max(1, size // 256)))
+                    some += more
                     cpu += used
-                    left -= count
+            walls[size].append(statistics.median(some))
             cpus[size].append(cpu / lines)
-    return [{"bytes": size, "wall_us": statistics.median(walls[size]), "cpu_us": statistics.median(cpus[size])}
-            for size in sizes]  # fmt: skip
+    return [{"bytes": size, "wall_us": min(walls[size]), "cpu_us": min(cpus[size])} for size in sizes]
 
 
 def growth_by_connections(server, data, connections, seconds, passes, body_file):

@@ -66,6 +66,23 @@ def floors(results):
     return table(["one connection", "p50 µs", f"{OURS} to it"], rows)
 
 
+def bounds(results):
+    """What 64 connections wait for, and what they cost."""
+
+    def requests(name):
+        mine = pick(results["load"], server=name, connections=64)
+        return 64e6 / median(mine, "answers_per_second"), 64 * median(mine, "cpu_us")
+
+    ceiling, ours = requests(CEILING), requests(OURS)
+    disk = [floor_us(results, 64, key) for key in ("median", "cpu")]
+    both = [sum(parts) for parts in zip(ceiling, disk)]
+    rows = [[name, *(f"{number:.0f}" for number in numbers), *(f"{mine / number:.2f}" for mine, number in zip(ours, numbers))]
+            for name, numbers in (("the ceiling: HTTP alone", ceiling), ("the disk alone: write and fdatasync of 64 lines", disk),
+                                  ("both, one after the other", both), (OURS, ours))]  # fmt: skip
+    head = ["64 connections, 64 requests", "µs", "CPU µs", f"{OURS} to it", f"{OURS}'s CPU to it"]
+    return table(head, rows)
+
+
 def batches(results):
     """The rows of batches."""
     rows = []
@@ -90,7 +107,7 @@ def growths(results):
         later.append([f"{events:,}", mine[0]["segments"], *growth_cells(mine)])
     cells = ["answers/s", "CPU µs a line", "MiB at most", "refused", "lines = answers"]
     return "\n".join([
-        table(["size of the segment, one connection", "p50 µs", "CPU µs a line"], sizes),
+        table(["size of the segment, one connection", "least p50 µs", "least CPU µs a line"], sizes),
         table(["connections", *cells], loaded),
         table(["events before, 64 connections", "segments", *cells], later),
     ])  # fmt: skip
@@ -136,6 +153,7 @@ def section(results):
         loads(results),
         quotas(results),
         floors(results),
+        bounds(results),
         "### Batches, starts, kills\n",
         batches(results),
         others(results),

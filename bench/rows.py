@@ -19,9 +19,9 @@ def values(rows, key):
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def floor_us(results):
-    """The disk's time for a line."""
-    return statistics.median(floor["median"] for floor in results["floors"])
+def floor_us(results, lines=1, key="median"):
+    """The disk's time for a write of some lines, or its CPU time."""
+    return median(results["floors"], key, bytes=lines * 230)
 
 
 def p50_of_one(results, name):
