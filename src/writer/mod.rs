@@ -151,6 +151,8 @@ pub struct Dispatcher {
     finished: mpsc::UnboundedReceiver<Arc<Ticket>>,
     /// The group that is being committed.
     committing: Option<Arc<Ticket>>,
+    /// How many requests the next group will have, if all that have had their answers come again.
+    expected: usize,
 }
 
 struct Shared {
@@ -198,7 +200,7 @@ pub fn spawn<D: Directory>(
     let shared = Arc::new(Shared { identity, options, clock, metrics, state, work, gathered });
     let appender = Appender { shared: Arc::clone(&shared) };
     let (finished_tx, finished) = mpsc::unbounded_channel();
-    let dispatcher = Dispatcher { shared: Arc::clone(&shared), finished, committing: None };
+    let dispatcher = Dispatcher { shared: Arc::clone(&shared), finished, committing: None, expected: 0 };
     let thread = std::thread::Builder::new()
         .name("commit".to_owned())
         // The deepest call chain copies a file through a buffer on the heap; 256 KiB are plenty.
@@ -282,6 +284,8 @@ impl Writer {
 /// Bytes of lines at which a group is handed over although more requests are waiting to be read: sharing a sync among yet
 /// more of them saves nothing that could be measured.
 const GROUP_BYTES_ENOUGH: usize = 64 << 10;
+/// How often it is looked in vain for requests that are expected: some 15 µs, where a commit takes a hundred and more.
+const LOOKS_MAX: u32 = 16;
 /// While a commit takes longer than anybody may wait, requests look so often in that time whether theirs is over.
 const LATE_LOOKS: u32 = 300;
 /// By how much [`clock::coarse`] is behind, at most: the longest tick that kernels have.
@@ -299,6 +303,8 @@ impl Dispatcher {
                 finished = self.finished.recv() => {
                     let Some(ticket) = finished else { return };
                     self.committing = None;
+                    let answered = ticket.outcome.get().map_or(0, |outcome| outcome.entries.len());
+                    self.expected = answered + self.shared.lock().gathering.entries.len();
                     ticket.done.notify_waiters();
                 }
                 () = self.shared.gathered.notified() => {}
@@ -322,16 +328,21 @@ impl Dispatcher {
     /// Hands the gathering group to the committer once it holds all that clients have sent by now, or enough. Returns since
     /// when its first request has waited, if there is one.
     ///
-    /// A commit costs as much CPU as twenty requests or more, so it should carry all that have arrived. That is known when
-    /// every task that was ready has run without adding to the group; no time is waited for.
+    /// A commit costs as much CPU as twenty requests or more, so it should carry all that have arrived: every task that was
+    /// ready has run without adding to the group. While there are fewer requests than expected it is looked some more times,
+    /// which takes some microseconds; no time is waited for.
     async fn hand_over(&mut self) -> Option<Duration> {
-        let mut before = 0;
+        let (mut before, mut looks) = (0, 0);
         loop {
             let (requests, bytes) = {
                 let state = self.shared.lock();
                 (state.gathering.entries.len(), state.gathering.bytes.len())
             };
-            if requests == before || bytes >= GROUP_BYTES_ENOUGH {
+            if requests == 0 || bytes >= GROUP_BYTES_ENOUGH {
+                break;
+            }
+            looks = if requests == before { looks + 1 } else { 0 };
+            if looks >= if requests < self.expected { LOOKS_MAX } else { 1 } {
                 break;
             }
             before = requests;
