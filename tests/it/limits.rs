@@ -192,6 +192,22 @@ fn slow_headers_and_slow_bodies_are_408() {
 }
 
 #[test]
+fn what_is_left_of_a_late_body_is_read_and_its_client_told() {
+    let limits = Limits { body_time_max: Duration::from_millis(100), ..Limits::default() };
+    let app = InsideApp::with_limits(SystemClock, &Faults::none(), options(), None, limits);
+    let request = Request::post(r#"{"event":"late"}"#).bytes();
+    let (first, rest) = request.split_at(request.len() - 5);
+    let mut client = Client::connect(app.address);
+    client.write(first);
+    let refused = r#"audit_log_refused_requests_total{code="timeout"} 1"#;
+    wait_for("the refusal", || app.send(&Request::new("GET", "/metrics")).text().contains(refused).then_some(()));
+    // It has a second for the rest, sees the answer, and keeps its connection.
+    client.write(rest);
+    client.read().expect("an answer").refused_unwritten(408, "timeout");
+    assert_eq!(client.send(&Request::post(r#"{"event":"next"}"#)).status, 200);
+}
+
+#[test]
 fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     assert_eq!(Limits::default().idle_time_max, Duration::from_secs(75));
     let limits = Limits { idle_time_max: Duration::from_secs(2), ..Limits::default() };
