@@ -1,7 +1,7 @@
 //! The command line: parsing, dispatch, and exit codes.
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, LogFlags, RetentionFlags, ServeFlags, SettingError, file, process_environment};
 use crate::retention::{Notice, Rule, Scope, Summary, sweep};
-use crate::{app, client, durable, telemetry};
+use crate::{app, client, durable, inject, telemetry};
 
 /// Exit code of bad usage.
 const USAGE: u8 = 2;
@@ -63,6 +63,9 @@ enum Command {
         #[arg(long, value_name = "DAYS")]
         retention_floor: Option<String>,
     },
+    /// Add the sidecar to the pods of manifests: YAML or JSON on stdin, the same on stdout
+    #[command(after_help = INJECT_EXAMPLES)]
+    Inject(InjectFlags),
     /// `serve` as UCloud's job builder calls it
     #[command(hide = true)]
     StartJobAuditLogServer {
@@ -86,6 +89,28 @@ struct SweepFlags {
     #[command(flatten)]
     log: LogFlags,
 }
+
+#[derive(Debug, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the help texts")]
+struct InjectFlags {
+    /// The sidecar's image [default: audit-log of this version]
+    #[arg(long)]
+    image: Option<String>,
+    /// The PersistentVolumeClaim with the jobs' folders [default: audit-log, or the pod's own volume of this name]
+    #[arg(long, value_name = "NAME")]
+    claim: Option<String>,
+    /// The ConfigMap with config.yaml [default: audit-log, or the pod's own volume audit-log-config]
+    #[arg(long, value_name = "NAME")]
+    config_map: Option<String>,
+    /// The group that volumes are given to, for pods that set none: the sidecar must be able to write to /audit
+    #[arg(long, value_name = "GID")]
+    fs_group: Option<u32>,
+}
+
+const INJECT_EXAMPLES: &str = "\
+Examples:
+  audit-log inject < job.yaml | kubectl apply -f -
+  kubectl get deployment web -o yaml | audit-log inject --image registry.example/audit-log:0.1.0 | kubectl apply -f -";
 
 /// Why a command ended badly.
 enum Failure {
@@ -177,6 +202,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Sweep(flags) => sweep_all(&flags),
+        Command::Inject(flags) => inject_all(flags),
         Command::CheckConfig { file, retention_floor } => {
             let flags = RetentionFlags { config: None, retention_floor };
             let floor_days = flags.settings(&process_environment)?.floor_days;
@@ -274,6 +300,29 @@ fn sweep_all(flags: &SweepFlags) -> Result<ExitCode, Failure> {
     }
     print(&table(&rows, days, flags.dry_run))?;
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Bytes of manifests: those of some thousand pods.
+const MANIFESTS_BYTES_MAX: u64 = 64 << 20;
+
+fn inject_all(flags: InjectFlags) -> Result<ExitCode, Failure> {
+    let InjectFlags { image, claim, config_map, fs_group } = flags;
+    let mut text = String::new();
+    let mut stdin = io::stdin().lock().take(MANIFESTS_BYTES_MAX + 1);
+    stdin.read_to_string(&mut text).map_err(|error| Failure::Usage(format!("stdin: {error}")))?;
+    if text.len() as u64 > MANIFESTS_BYTES_MAX {
+        return Err(Failure::Usage(format!("stdin: more than {MANIFESTS_BYTES_MAX} bytes")));
+    }
+    let options = inject::Options { image, claim, config_map, fs_group };
+    let injected = inject::inject(&text, &options).map_err(|error| Failure::Usage(format!("stdin:{error}")))?;
+    print(&injected.text)?;
+    for note in &injected.notes {
+        complain(note);
+    }
+    if injected.notes.is_empty() {
+        complain("nothing was injected: no Pod, Job, CronJob, Deployment, StatefulSet, DaemonSet or ReplicaSet");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a sweep did, a row a directory.

@@ -28,6 +28,8 @@ pub mod http;
 pub mod retention;
 
 pub mod config;
+pub mod inject;
+mod yaml;
 
 pub mod app;
 pub mod cli;

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::yaml::{Document, Entry, Fault, Place};
+use crate::yaml::{Document, Entry, Fault, Place};
 
 /// Days that a retention period may have; 100 years.
 pub const RETENTION_DAYS_MAX: u32 = 36_500;

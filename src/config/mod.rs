@@ -6,7 +6,6 @@
 
 pub mod file;
 pub mod reload;
-mod yaml;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -77,7 +76,7 @@ pub struct ServeFlags {
     /// The job's id, in every line [env: UCLOUD_JOB_ID] (required)
     #[arg(long, value_name = "ID")]
     pub job_id: Option<String>,
-    /// The workspace's id, in every line [env: UCLOUD_WORKSPACE_ID] (required)
+    /// The workspace's id, in every line [env: UCLOUD_WORKSPACE_ID, or else AUDIT_LOG_NAMESPACE] (required)
     #[arg(long, value_name = "ID")]
     pub workspace_id: Option<String>,
     /// The job's rank, in every segment's name [env: UCLOUD_RANK] [default: 0]
@@ -202,8 +201,10 @@ impl ServeFlags {
                 reason: format!("{} is not a loopback address; give --allow-non-loopback if it must be", open.address),
             });
         }
-        let job_id = required(self.job_id.as_ref(), "--job-id", env, "UCLOUD_JOB_ID")?;
-        let workspace_id = required(self.workspace_id.as_ref(), "--workspace-id", env, "UCLOUD_WORKSPACE_ID")?;
+        let job_id = required(self.job_id.as_ref(), "--job-id", env, &["UCLOUD_JOB_ID"])?;
+        // A pod's annotation that is not there makes an empty variable; its namespace always is.
+        let workspace_variables = ["UCLOUD_WORKSPACE_ID", "AUDIT_LOG_NAMESPACE"];
+        let workspace_id = required(self.workspace_id.as_ref(), "--workspace-id", env, &workspace_variables)?;
         for id in [&job_id, &workspace_id] {
             Identity::check_id(&id.value).map_err(|error| id.error(error.to_string()))?;
         }
@@ -350,16 +351,20 @@ fn given(
     }
 }
 
+/// A setting that has no default, from its flag or the first of its variables that is set.
 fn required(
     flag: Option<&String>,
     flag_name: &str,
     env: Environment<'_>,
-    variable_name: &str,
+    variable_names: &[&str],
 ) -> Result<Given, SettingError> {
-    given(flag, flag_name, env, variable_name)?.ok_or_else(|| SettingError {
-        name: flag_name.to_owned(),
-        reason: format!("is required; give it, or set {variable_name}"),
-    })
+    for variable_name in variable_names {
+        if let Some(given) = given(flag, flag_name, env, variable_name)? {
+            return Ok(given);
+        }
+    }
+    let reason = format!("is required; give it, or set {}", variable_names.join(" or "));
+    Err(SettingError { name: flag_name.to_owned(), reason })
 }
 
 fn path(
@@ -480,11 +485,32 @@ mod tests {
     }
 
     #[test]
+    fn the_workspace_is_the_namespace_where_none_is_named() {
+        let workspace = |named: &str| {
+            let flags = ServeFlags { workspace_id: None, ..ids() };
+            let env = [("UCLOUD_WORKSPACE_ID", named), ("AUDIT_LOG_NAMESPACE", "ns")];
+            resolve(&flags, &env).unwrap().identity
+        };
+        let of = |workspace: &str| Identity::new("j", workspace, 0).unwrap();
+        assert_eq!(workspace("named"), of("named"));
+        assert_eq!(workspace(""), of("ns"));
+    }
+
+    #[test]
     fn a_bad_setting_names_its_flag_or_variable() {
         type Case = (ServeFlags, &'static [(&'static str, &'static str)], &'static str);
         let mut cases: Vec<Case> = vec![
             (ServeFlags::default(), &[], "--job-id: is required; give it, or set UCLOUD_JOB_ID"),
-            (ServeFlags { workspace_id: None, ..ids() }, &[], "--workspace-id: is required"),
+            (
+                ServeFlags { workspace_id: None, ..ids() },
+                &[("UCLOUD_WORKSPACE_ID", ""), ("AUDIT_LOG_NAMESPACE", "")],
+                "--workspace-id: is required; give it, or set UCLOUD_WORKSPACE_ID or AUDIT_LOG_NAMESPACE",
+            ),
+            (
+                ServeFlags { workspace_id: None, ..ids() },
+                &[("AUDIT_LOG_NAMESPACE", "a\u{85}")],
+                "AUDIT_LOG_NAMESPACE: holds a control",
+            ),
             (ServeFlags { job_id: Some(String::new()), ..ids() }, &[], "--job-id: is empty"),
             (ServeFlags { job_id: Some("a\nb".to_owned()), ..ids() }, &[], "--job-id: holds a control character"),
             (ServeFlags { job_id: None, ..ids() }, &[("UCLOUD_JOB_ID", "a\u{85}")], "UCLOUD_JOB_ID: holds a control"),

@@ -17,7 +17,7 @@ pub const LINE_BYTES_MAX: usize = 2 << 20;
 pub const REQUEST_LINES_BYTES_MAX: usize = 16 << 20;
 
 /// Who the sidecar speaks for: the same in every line it writes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     rank: u32,
     /// A line up to the event's name, with zeros where the time goes.
