@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::support::{Request, Setup, binary};
 
-fn read(file: &str) -> String {
+pub(crate) fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
 }
 
 /// The fenced block of a page that contains a text.
-fn block(page: &str, containing: &str) -> String {
+pub(crate) fn block(page: &str, containing: &str) -> String {
     let page = read(page);
     let blocks = page.split("\n```").skip(1).step_by(2);
     let found =

@@ -20,3 +20,4 @@ mod retention;
 mod start_stop;
 mod support;
 mod tampering;
+mod ucloud;
