@@ -87,7 +87,8 @@ impl<'d, 'a> Editor<'d, 'a> {
         };
         let mut inserted = String::new();
         if self.document.is_flow(list) {
-            let start = self.written_start(first)?;
+            refuse_anchor(self.document, first, path)?;
+            let start = self.document.span(first).start;
             let pretty = self.pretty(list, start).then(|| self.column(start));
             for part in parts {
                 part.write_json(pretty, &mut inserted);
@@ -145,27 +146,23 @@ impl<'d, 'a> Editor<'d, 'a> {
     /// Puts a list in the place of an empty one, or of a null.
     fn replace_member(&mut self, (key, value): Entry, in_flow: bool, list: &Value) {
         let after_colon = self.after_colon(key);
-        let span = self.document.span(value);
-        // A null may be nothing at all.
-        let span = if span.is_empty() { after_colon..after_colon } else { span };
+        let mut span = self.document.span(value);
+        // A null may be nothing at all, and its place is then not behind the colon.
+        if span.is_empty() || self.text[after_colon..span.start].trim().is_empty() {
+            span = after_colon..span.end.max(after_colon);
+        }
+        let key = self.document.span(key).start;
         let mut replacement = String::new();
         if in_flow {
-            replacement.push_str(if span.start == after_colon { " " } else { "" });
-            list.write_json(None, &mut replacement);
+            let pretty = self.text[self.line_start(key)..key].trim().is_empty().then(|| self.column(key));
+            replacement.push(' ');
+            list.write_json(pretty, &mut replacement);
         } else {
-            let column = self.column(self.document.span(key).start) + 2;
+            let column = self.column(key) + 2;
             break_line(column, &mut replacement);
             list.write_block(column, &mut replacement);
         }
         self.changes.push((span, replacement));
-    }
-
-    /// Where a node begins in the text.
-    fn written_start(&self, node: Node) -> Result<usize, Refusal> {
-        match self.document.written(node) {
-            Written::Alias => Err(Refusal::at(node.place, "", "is an alias: write it out")),
-            _ => Ok(self.document.span(node).start),
-        }
     }
 
     /// Whether a collection in brackets has its parts on lines of their own.

@@ -213,8 +213,11 @@ fn required(document: &Document<'_>, mapping: Node, name: &str, path: &mut Strin
     Ok(value)
 }
 
-/// What has an anchor may stand in other places too, which would change with it.
+/// What is an alias, or has an anchor, stands in other places too, which would change with it.
 fn refuse_anchor(document: &Document<'_>, node: Node, path: &str) -> Result<(), Refusal> {
+    if let Written::Alias = document.written(node) {
+        return Err(Refusal::at(node.place, path, "is an alias: write it out"));
+    }
     if document.is_anchored(node) {
         return Err(Refusal::at(
             node.place,

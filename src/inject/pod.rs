@@ -159,7 +159,6 @@ fn parts(document: &Document<'_>, list: Option<Entry>, path: &str) -> Result<Vec
     let parts = match document.written(list) {
         Written::Sequence(parts) => parts,
         Written::Scalar { value: "" | "~" | "null", style: ScalarStyle::Plain } => &[],
-        Written::Alias => return Err(Refusal::at(list.place, path, "is an alias: write it out")),
         _ => return Err(Refusal::at(list.place, path, "must be a list")),
     };
     Ok(parts.iter().enumerate().map(|(index, node)| Part { node: *node, path: format!("{path}[{index}]") }).collect())
