@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::support::tool;
+pub(crate) use crate::support::tools;
 
 /// A row of the page's table.
 pub(crate) struct Row {
@@ -38,17 +38,6 @@ pub(crate) fn rounds(gate: u64, full: u64) -> u64 {
 pub(crate) fn is_full() -> bool {
     std::env::var_os("AUDIT_LOG_FAULTS").is_some_and(|counts| counts == "full")
         && std::env::var_os("AUDIT_LOG_ROUNDS").is_none()
-}
-
-/// Whether all these programs are there, and the right to mount and to make namespaces. See [`tool`].
-pub(crate) fn tools(names: &[&str]) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        assert!(std::env::var_os("CI").is_none(), "not root");
-        say("SKIPPED: mounts and namespaces need root");
-    }
-    // All of them, so that all that are missing are named.
-    names.iter().filter(|name| !tool(name)).count() == 0 && root
 }
 
 /// Says something past the harness's capture.

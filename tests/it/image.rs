@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Client, IMAGE_ENVIRONMENT, JOB, Request, WORKSPACE, tool, wait_for};
+use crate::support::{Client, IMAGE_ENVIRONMENT, JOB, Request, WORKSPACE, tool, tools, wait_for};
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -70,7 +70,7 @@ fn the_static_binary_asks_the_time_without_a_system_call() {
 
 #[test]
 fn the_static_binary_runs_in_an_empty_root_as_nobody() {
-    if !rustix::process::getuid().is_root() || !tool("chroot") {
+    if !tools(&["chroot"]) {
         return;
     }
     let root = tempfile::tempdir().unwrap();

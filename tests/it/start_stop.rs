@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::disk::Faults;
 use crate::support::inside::{InsideApp, options};
-use crate::support::{BINARY, Client, JOB, Request, Setup, Sidecar, WORKSPACE, binary, tool, wait_for};
+use crate::support::{BINARY, Client, JOB, Request, Setup, Sidecar, WORKSPACE, binary, tools, wait_for};
 
 /// Arguments, environment, exit code, and a part of the message.
 type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
@@ -76,7 +76,7 @@ fn each_bad_start_has_its_message_and_exit_code() {
 
 #[test]
 fn a_directory_that_may_not_be_written_to_is_told_with_the_user() {
-    if !tool("setpriv") || !rustix::process::getuid().is_root() {
+    if !tools(&["setpriv"]) {
         return;
     }
     let temp = tempfile::tempdir().unwrap();

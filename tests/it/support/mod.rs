@@ -47,6 +47,17 @@ pub(crate) fn tool(name: &str) -> bool {
     found
 }
 
+/// Whether all these programs are there, and the right to mount, to make namespaces and to become another user. See [`tool`].
+pub(crate) fn tools(names: &[&str]) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "not root");
+        std::io::stderr().write_all(b"SKIPPED: mounts, namespaces and other users need root\n").unwrap();
+    }
+    // All of them, so that all that are missing are named.
+    names.iter().filter(|name| !tool(name)).count() == 0 && root
+}
+
 /// A sidecar under test, as a process of its own, and its directory.
 pub(crate) struct Sidecar {
     child: Child,
