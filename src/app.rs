@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::file::FileSettings;
 use crate::config::reload::Reload;
 use crate::config::{Listen, ServeSettings, SettingError};
-use crate::durable::{self, AuditDirectory, Directory};
+use crate::durable::{self, AuditDirectory, Directory, Owner};
 use crate::http::{Answers, Api, BODIES_BYTES_MAX, Budget, Drain, Limits, PLAIN_BYTES_MAX, Readiness, Routes, Server};
 use crate::metrics::Metrics;
 use crate::retention::{self, Notice, Rule, Scope};
@@ -90,7 +90,7 @@ impl Parts {
 /// Opens the audit directory.
 ///
 /// # Errors
-/// It does not exist, or may not be written to; the error names the setting.
+/// It does not exist, or may not be written to; the error names the setting, whose the directory is, and what helps.
 pub fn open_directory(settings: &ServeSettings) -> Result<AuditDirectory, SettingError> {
     let dir = &settings.dir;
     let fault =
@@ -100,12 +100,27 @@ pub fn open_directory(settings: &ServeSettings) -> Result<AuditDirectory, Settin
     }
     let mut directory = AuditDirectory::open(dir, settings.file_mode).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => fault("does not exist; is the volume mounted? (--create-dir makes it)".to_owned()),
-        _ => fault(error.to_string()),
+        _ => fault(format!("cannot be opened {}", by_whom_and_why(&error, dir))),
     })?;
-    directory.probe().map_err(|error| {
-        fault(format!("cannot be written to by uid {}: {error}", rustix::process::getuid().as_raw()))
-    })?;
+    directory.probe().map_err(|error| fault(format!("cannot be written to {}", by_whom_and_why(&error, dir))))?;
     Ok(directory)
+}
+
+/// The user that is not allowed to, the error, and what helps against the usual ones: kubelet makes the folder of a subPath as
+/// root's, and the job's mount of it, which is read-only, is easily copied to the sidecar.
+fn by_whom_and_why(error: &io::Error, dir: &Path) -> String {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let reason = format!("by uid {uid}, gid {gid}: {error}");
+    match (error.kind(), durable::owner(dir)) {
+        (io::ErrorKind::ReadOnlyFilesystem, _) => {
+            format!("{reason}; it is mounted read-only: the sidecar's volumeMount must not be readOnly")
+        }
+        (io::ErrorKind::PermissionDenied, Ok(Owner { uid, gid, mode })) => format!(
+            "{reason}; it belongs to uid {uid}, gid {gid}, mode {mode:04o}: set fsGroup in the pod's securityContext, or \
+             create the folder for this uid beforehand"
+        ),
+        _ => reason,
+    }
 }
 
 /// Has the kernel make room for all the files that `limits` allow, which must be done before there are threads: it enlarges

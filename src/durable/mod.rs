@@ -338,6 +338,26 @@ pub fn create_directories(path: &Path) -> io::Result<()> {
     missing.iter().filter(|level| !level.as_os_str().is_empty()).try_for_each(|level| sync_parent(level))
 }
 
+/// Whose a file or directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The permissions, such as 0o755.
+    pub mode: u32,
+}
+
+/// Tells whose a file or directory is; links are followed.
+///
+/// # Errors
+/// Those of `stat`.
+pub fn owner(path: &Path) -> io::Result<Owner> {
+    let metadata = fs::metadata(path)?;
+    Ok(Owner { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 })
+}
+
 fn sync_parent(path: &Path) -> io::Result<()> {
     match fs::canonicalize(path)?.parent() {
         Some(parent) => open_directory(parent)?.sync_all(),

@@ -1,6 +1,8 @@
 //! How the sidecar starts, or says why not, and how it drains (contract §1 and §4.5).
 
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use audit_log::clock::SystemClock;
@@ -74,27 +76,53 @@ fn each_bad_start_has_its_message_and_exit_code() {
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1, "a bad start leaves nothing");
 }
 
+/// Kubelet makes the folder of a subPath as root's, and a volume may be mounted read-only.
 #[test]
-fn a_directory_that_may_not_be_written_to_is_told_with_the_user() {
-    if !tools(&["setpriv"]) {
+fn a_directory_that_may_not_be_written_to_is_told_with_its_owner_and_what_helps() {
+    if !tools(&["unshare", "mount", "setpriv"]) {
         return;
     }
     let temp = tempfile::tempdir().unwrap();
     // The test's own directories are root's; the binary must be where another user can reach it.
     let program = temp.path().join("audit-log");
     std::fs::copy(BINARY, &program).unwrap();
-    std::os::unix::fs::chown(temp.path(), Some(0), Some(0)).unwrap();
-    std::fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let output = std::process::Command::new("setpriv")
-        .args(["--reuid", "65532", "--regid", "65532", "--clear-groups"])
-        .arg(&program)
-        .args(["serve", "--job-id", "j", "--workspace-id", "w", "--dir"])
-        .arg(temp.path())
-        .output()
-        .unwrap();
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("cannot be written to by uid 65532: Permission denied"), "{message}");
+    let dir = temp.path().join("audit");
+    std::fs::create_dir(&dir).unwrap();
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    set_mode(temp.path(), 0o755);
+    let help = "set fsGroup in the pod's securityContext, or create the folder for this uid beforehand";
+    let denied = "by uid 65532, gid 65533: Permission denied (os error 13)";
+    let rows = [
+        ((0, 0), 0o755, "rw", format!("written to {denied}; it belongs to uid 0, gid 0, mode 0755: {help}")),
+        ((11042, 7), 0o3700, "rw", format!("opened {denied}; it belongs to uid 11042, gid 7, mode 3700: {help}")),
+        (
+            (65532, 65533),
+            0o755,
+            "ro",
+            "written to by uid 65532, gid 65533: Read-only file system (os error 30); it is mounted read-only: the \
+             sidecar's volumeMount must not be readOnly"
+                .to_owned(),
+        ),
+    ];
+    for ((uid, gid), mode, mount, expected) in rows {
+        std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).unwrap();
+        set_mode(&dir, mode);
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-ec", r#"mount -o "bind,$1" "$2" "$2"; shift 2; exec "$@""#, "sh", mount])
+            .arg(&dir)
+            .args(["setpriv", "--reuid", "65532", "--regid", "65533", "--clear-groups"])
+            .arg(&program)
+            .args(["serve", "--job-id", "j", "--workspace-id", "w", "--log-format", "json", "--dir"])
+            .arg(&dir)
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        let line = format!("--dir: {}: cannot be {expected}\n", dir.display());
+        assert!(message.ends_with(&line) && message.lines().count() == 1, "{message}");
+    }
 }
 
 #[test]
