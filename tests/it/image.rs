@@ -41,7 +41,7 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
 }
 
 /// Builds the static binary, for the first of those that ask.
-fn build(binary: &Path) {
+pub(crate) fn build(binary: &Path) {
     let mut command = Command::new(format!("{}/ci/build-static", env!("CARGO_MANIFEST_DIR")));
     assert!(command.arg(binary).stderr(Stdio::inherit()).status().unwrap().success());
 }

@@ -15,6 +15,7 @@ mod limits;
 mod observability;
 mod performance;
 mod plain;
+mod pod;
 mod refused;
 mod retention;
 mod start_stop;
