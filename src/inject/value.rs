@@ -187,7 +187,7 @@ pub(super) fn quoted(text: &str) -> String {
 /// Appends a string, without quotes where no version of YAML could take it for something else.
 fn write_scalar(text: &str, out: &mut String) {
     const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    // Quantities of Kubernetes, such as 64Mi.
+    // Quantities of Kubernetes, such as 128Mi.
     const UNITS: [&str; 7] = ["m", "k", "M", "G", "Ki", "Mi", "Gi"];
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let is_quantity = unit.len() < text.len() && UNITS.contains(&unit);

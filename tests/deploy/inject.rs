@@ -2,39 +2,17 @@
 
 use std::fmt::Write;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use audit_log::inject::{Options, inject};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// All documents of a YAML text.
-fn documents(text: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
-}
+use crate::{documents, root, sidecar, volumes};
 
 fn injected(text: &str) -> String {
     inject(text, &Options::default()).unwrap_or_else(|error| panic!("{error}\n{text}")).text
-}
-
-/// The container that pods get.
-fn sidecar(identity: &str) -> Value {
-    let text = std::fs::read_to_string(root().join("deploy/chart/sidecar.yaml")).unwrap();
-    let source: Value = serde_saphyr::from_str(&text).unwrap();
-    let mut container = source["container"].clone();
-    let common = container["env"].as_array().unwrap().clone();
-    container["env"] = json!([source["identity"][identity].as_array().unwrap().clone(), common].concat());
-    container
-}
-
-fn volumes() -> Vec<Value> {
-    let text = std::fs::read_to_string(root().join("deploy/chart/sidecar.yaml")).unwrap();
-    serde_saphyr::from_str::<Value>(&text).unwrap()["volumes"].as_array().unwrap().clone()
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn run(arguments: &[&str], input: &str) -> Output {
@@ -289,11 +267,6 @@ fn model(object: &mut Value) {
     };
     let of_job = matches!(kind.as_str(), "Job" | "CronJob")
         || !template["metadata"]["labels"]["batch.kubernetes.io/job-name"].is_null();
-    // Looking has made members of what was not there.
-    if let Some(metadata) = template.get("metadata").filter(|m| m.is_null() || m["labels"].is_null()) {
-        let had = metadata.as_object().is_some_and(|metadata| metadata.contains_key("labels"));
-        assert!(!had || metadata["labels"].is_null());
-    }
     let spec = template["spec"].as_object_mut().unwrap();
     for (name, added) in [("initContainers", vec![sidecar(if of_job { "job" } else { "pod" })]), ("volumes", volumes())]
     {
@@ -541,11 +514,7 @@ proptest! {
         let mut writer = Writer { choices, next: 0, comments: 0, out: String::new() };
         for object in &objects {
             writer.out.push_str("---");
-            // At the root nothing stands before it on the line.
-            let start = writer.out.len();
             writer.block(object, 0, false);
-            let written = writer.out.split_off(start);
-            writer.out.push_str(&if written.starts_with(' ') { written } else { written.replace("\r", "") });
             writer.out.push('\n');
         }
         let text = writer.out;
