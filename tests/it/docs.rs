@@ -68,6 +68,33 @@ fn the_settings_table_of_the_readme_is_that_of_the_help() {
     }
 }
 
+/// What the page of troubles quotes is what the program, or the policy, says; or else Kubernetes does.
+#[test]
+fn the_symptoms_in_kubernetes_md_are_those_that_users_see() {
+    const OF_KUBERNETES: [&str; 8] = [
+        "Init:0/1",
+        "CreateContainerConfigError",
+        "failed to prepare subPath",
+        "Pending",
+        "persistentvolumeclaim \"audit-log\" not found",
+        "ValidatingAdmissionPolicy",
+        "Connection refused",
+        "containers",
+    ];
+    let page = read("docs/KUBERNETES.md");
+    let (_, table) = page.split_once("| What you see |").unwrap();
+    let symptoms: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    assert!(symptoms.len() >= 15, "{symptoms:?}");
+    let folders = ["src", "src/config", "src/http"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|file| file.unwrap().path());
+    let sources: String = files.filter(|file| file.is_file()).map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    // Messages are written with what they name left open.
+    let sources = sources.replace("{}", "UCLOUD_JOB_ID");
+    for quoted in symptoms.iter().flat_map(|symptom| symptom.split('`').skip(1).step_by(2)) {
+        assert!(OF_KUBERNETES.contains(&quoted) || sources.contains(quoted), "`{quoted}` is said nowhere");
+    }
+}
+
 #[test]
 fn every_code_is_explained_in_semantics() {
     let page = read("docs/SEMANTICS.md");
