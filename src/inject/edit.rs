@@ -32,7 +32,7 @@ impl<'d, 'a> Editor<'d, 'a> {
     /// Inserts members before one of a mapping.
     ///
     /// # Errors
-    /// The mapping has an anchor: other places would change too.
+    /// The mapping has an anchor, so that other places would change too; or it has no braces where it needs them.
     pub(super) fn insert_members(
         &mut self,
         mapping: Node,
@@ -45,6 +45,10 @@ impl<'d, 'a> Editor<'d, 'a> {
         let column = self.column(start);
         let mut inserted = String::new();
         if self.document.is_flow(mapping) {
+            // `[a: b]` is a list of one mapping.
+            if !self.text[self.document.span(mapping)].starts_with('{') {
+                return Err(Refusal::at(mapping.place, path, "is a mapping without braces: put them around it"));
+            }
             let pretty = self.pretty(mapping, start).then_some(column);
             for (name, value) in members {
                 inserted.push_str(&quoted(name));
@@ -80,8 +84,7 @@ impl<'d, 'a> Editor<'d, 'a> {
         let first = match self.document.written(list) {
             Written::Sequence([first, ..]) => *first,
             Written::Sequence([]) | Written::Scalar { value: "" | "~" | "null", style: ScalarStyle::Plain } => {
-                self.replace_member(member, in_flow, &Value::List(parts.to_vec()));
-                return Ok(());
+                return self.replace_member(member, in_flow, &Value::List(parts.to_vec()), path);
             }
             _ => return Err(Refusal::at(list.place, path, "must be a list")),
         };
@@ -96,7 +99,7 @@ impl<'d, 'a> Editor<'d, 'a> {
             }
             self.changes.push((start..start, inserted));
         } else {
-            let dash = self.skip_blank(self.after_colon(key));
+            let dash = self.skip_blank(self.after_colon(key, path)?);
             let column = self.column(dash);
             for part in parts {
                 inserted.push_str("- ");
@@ -144,8 +147,8 @@ impl<'d, 'a> Editor<'d, 'a> {
     }
 
     /// Puts a list in the place of an empty one, or of a null.
-    fn replace_member(&mut self, (key, value): Entry, in_flow: bool, list: &Value) {
-        let after_colon = self.after_colon(key);
+    fn replace_member(&mut self, (key, value): Entry, in_flow: bool, list: &Value, path: &str) -> Result<(), Refusal> {
+        let after_colon = self.after_colon(key, path)?;
         let mut span = self.document.span(value);
         // A null may be nothing at all, and its place is then not behind the colon.
         if span.is_empty() || self.text[after_colon..span.start].trim().is_empty() {
@@ -163,6 +166,7 @@ impl<'d, 'a> Editor<'d, 'a> {
             list.write_block(column, &mut replacement);
         }
         self.changes.push((span, replacement));
+        Ok(())
     }
 
     /// Whether a collection in brackets has its parts on lines of their own.
@@ -171,9 +175,12 @@ impl<'d, 'a> Editor<'d, 'a> {
     }
 
     /// The byte after a key's colon.
-    fn after_colon(&self, key: Node) -> usize {
-        let from = self.document.span(key).end;
-        self.text[from..].find(':').map_or(from, |colon| from + colon + 1)
+    fn after_colon(&self, key: Node, path: &str) -> Result<usize, Refusal> {
+        let colon = self.skip_blank(self.document.span(key).end);
+        if !self.text[colon..].starts_with(':') {
+            return Err(Refusal::at(key.place, path, "is a key without a colon"));
+        }
+        Ok(colon + 1)
     }
 
     /// The first byte from one on that is neither white space nor in a comment.

@@ -100,12 +100,12 @@ impl Refusal {
 /// # Errors
 /// The text is neither YAML nor JSON, or an object can't be injected. Nothing is injected then.
 pub fn inject(text: &str, options: &Options) -> Result<Injected, InjectError> {
-    let documents = Document::parse_all(text).map_err(|fault| InjectError {
-        place: fault.place,
-        object: None,
-        path: String::new(),
-        reason: fault.reason,
-    })?;
+    let unread = |place, reason| InjectError { place, object: None, path: String::new(), reason };
+    // Lines are looked for by their newlines.
+    if let Some(line) = text.split('\n').position(|line| line.strip_suffix('\r').unwrap_or(line).contains('\r')) {
+        return Err(unread((line as u64 + 1, 1), "a carriage return that ends no line".to_owned()));
+    }
+    let documents = Document::parse_all(text).map_err(|fault| unread(fault.place, fault.reason))?;
     let (mut changes, mut notes) = (Vec::new(), Vec::new());
     for document in &documents {
         let Some(root) = document.root else { continue };

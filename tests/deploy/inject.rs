@@ -139,6 +139,7 @@ fn what_cannot_be_injected_is_refused_with_its_place() {
     for (text, expected) in [
         ("a: [\n".to_owned(), "1:4: unclosed bracket"),
         ("{\"a\": 1} x".to_owned(), "1:10: "),
+        ("a: 1\r\nb: 2\r# c\n".to_owned(), "2:1: a carriage return"),
         (
             job(&format!("{ok}      hostNetwork: true\n")),
             "8:7: Job j: spec.template.spec.hostNetwork: the log would listen for the whole node",
@@ -151,6 +152,10 @@ fn what_cannot_be_injected_is_refused_with_its_place() {
         (
             job(&format!("{ok}      os: {{name: windows}}\n")),
             "8:18: Job j: spec.template.spec.os.name: the sidecar runs on linux only",
+        ),
+        (
+            job("      containers: [name: a]\n"),
+            "7:20: Job j: spec.template.spec.containers[0]: is a mapping without braces",
         ),
         (job("      restartPolicy: Never\n"), "7:7: Job j: spec.template.spec: has no containers"),
         (job("      containers: 1\n"), "7:19: Job j: spec.template.spec.containers: must be a list"),

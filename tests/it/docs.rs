@@ -87,7 +87,8 @@ fn the_symptoms_in_kubernetes_md_are_those_that_users_see() {
     assert!(symptoms.len() >= 15, "{symptoms:?}");
     let folders = ["src", "src/config", "src/http"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|file| file.unwrap().path());
-    let sources: String = files.filter(|file| file.is_file()).map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let sources: String =
+        files.filter(|file| file.is_file()).map(|file| std::fs::read_to_string(file).unwrap()).collect();
     // Messages are written with what they name left open.
     let sources = sources.replace("{}", "UCLOUD_JOB_ID");
     for quoted in symptoms.iter().flat_map(|symptom| symptom.split('`').skip(1).step_by(2)) {
