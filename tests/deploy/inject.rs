@@ -129,42 +129,47 @@ fn a_pods_own_volume_of_the_name_is_used() {
     );
 }
 
-/// What can't be done is refused: its place, the object, the member and the reason; and nothing comes out.
+/// A Job whose pod has these lines.
+fn job(spec: &str) -> String {
+    format!("apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j}}\nspec:\n  template:\n    spec:\n{spec}")
+}
+
+/// A line of a pod.
+const CONTAINERS: &str = "      containers: [{name: a}]\n";
+
+/// Each text is refused with what is expected: the place, the object, the member and the reason.
+fn assert_refused<const N: usize>(cases: [(String, &str); N]) {
+    for (text, expected) in cases {
+        let error = inject(&text, &Options::default()).map(|done| done.text).expect_err(&text).to_string();
+        assert!(error.starts_with(expected), "{error}\n{text}");
+    }
+}
+
 #[test]
-fn what_cannot_be_injected_is_refused_with_its_place() {
-    let job = |spec: &str| {
-        format!("apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j}}\nspec:\n  template:\n    spec:\n{spec}")
-    };
-    let ok = "      containers: [{name: a}]\n";
-    for (text, expected) in [
-        ("a: [\n".to_owned(), "1:4: unclosed bracket"),
-        ("{\"a\": 1} x".to_owned(), "1:10: "),
-        ("a: 1\r\nb: 2\r# c\n".to_owned(), "2:1: a carriage return"),
+fn a_pod_in_which_the_log_would_keep_no_promise_is_refused() {
+    assert_refused([
         (
-            job(&format!("{ok}      hostNetwork: true\n")),
+            job(&format!("{CONTAINERS}      hostNetwork: true\n")),
             "8:7: Job j: spec.template.spec.hostNetwork: the log would listen for the whole node",
         ),
-        (job(&format!("{ok}      hostPID: true\n")), "8:7: Job j: spec.template.spec.hostPID: the job could see"),
         (
-            job(&format!("{ok}      shareProcessNamespace: true\n")),
+            job(&format!("{CONTAINERS}      hostPID: true\n")),
+            "8:7: Job j: spec.template.spec.hostPID: the job could see",
+        ),
+        (
+            job(&format!("{CONTAINERS}      shareProcessNamespace: true\n")),
             "8:7: Job j: spec.template.spec.shareProcessNamespace: the job could see",
         ),
         (
-            job(&format!("{ok}      os: {{name: windows}}\n")),
+            job(&format!("{CONTAINERS}      os: {{name: windows}}\n")),
             "8:18: Job j: spec.template.spec.os.name: the sidecar runs on linux only",
         ),
-        (
-            job("      containers: [name: a]\n"),
-            "7:20: Job j: spec.template.spec.containers[0]: is a mapping without braces",
-        ),
-        (job("      restartPolicy: Never\n"), "7:7: Job j: spec.template.spec: has no containers"),
-        (job("      containers: 1\n"), "7:19: Job j: spec.template.spec.containers: must be a list"),
         (
             job("      containers:\n        - name: audit-log\n"),
             "8:11: Job j: spec.template.spec.containers[0]: `audit-log` is the sidecar's name",
         ),
         (
-            job(&format!("{ok}      initContainers: [{{name: audit-log}}]\n")),
+            job(&format!("{CONTAINERS}      initContainers: [{{name: audit-log}}]\n")),
             "8:24: Job j: spec.template.spec.initContainers[0]: `audit-log` is the sidecar's name",
         ),
         (
@@ -177,17 +182,32 @@ fn what_cannot_be_injected_is_refused_with_its_place() {
         ),
         (
             job(&format!(
-                "{ok}      initContainers: [{{name: b, volumeMounts: [{{name: v, mountPath: /audit, readOnly: false}}]}}]\n"
+                "{CONTAINERS}      initContainers: [{{name: b, volumeMounts: [{{name: v, mountPath: /audit, readOnly: false}}]}}]\n"
             )),
             "8:49: Job j: spec.template.spec.initContainers[0].volumeMounts[0]: only the sidecar may write",
         ),
         (
             job(&format!(
-                "{ok}      ephemeralContainers: [{{name: b, volumeMounts: [{{name: v, mountPath: /audit}}]}}]\n"
+                "{CONTAINERS}      ephemeralContainers: [{{name: b, volumeMounts: [{{name: v, mountPath: /audit}}]}}]\n"
             )),
             "8:54: Job j: spec.template.spec.ephemeralContainers[0].volumeMounts[0]: only the sidecar may write",
         ),
-        (job(&format!("{ok}      containers: []\n")), "8:7: Job j: spec.template.spec: given twice"),
+    ]);
+}
+
+#[test]
+fn what_cannot_be_edited_is_refused_with_its_place_and_nothing_comes_out() {
+    assert_refused([
+        ("a: [\n".to_owned(), "1:4: unclosed bracket"),
+        ("{\"a\": 1} x".to_owned(), "1:10: "),
+        ("a: 1\r\nb: 2\r# c\n".to_owned(), "2:1: a carriage return"),
+        (
+            job("      containers: [name: a]\n"),
+            "7:20: Job j: spec.template.spec.containers[0]: is a mapping without braces",
+        ),
+        (job("      restartPolicy: Never\n"), "7:7: Job j: spec.template.spec: has no containers"),
+        (job("      containers: 1\n"), "7:19: Job j: spec.template.spec.containers: must be a list"),
+        (job(&format!("{CONTAINERS}      containers: []\n")), "8:7: Job j: spec.template.spec: given twice"),
         (job("      <<: {}\n"), "7:7: Job j: spec.template.spec: may stand in what is merged here"),
         (job("      containers: &c [{name: a}]\n"), "7:22: Job j: spec.template.spec.containers: has an anchor"),
         (
@@ -225,10 +245,7 @@ fn what_cannot_be_injected_is_refused_with_its_place() {
             ),
             "12:17: Job j: spec.template.spec.containers[0].env[0].value: is a block of lines",
         ),
-    ] {
-        let error = inject(&text, &Options::default()).map(|done| done.text).expect_err(&text).to_string();
-        assert!(error.starts_with(expected), "{error}\n{text}");
-    }
+    ]);
     let output = run(&[], &job("      containers: 1\n"));
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
     let told = String::from_utf8(output.stderr).unwrap();
