@@ -4,6 +4,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY ci/build-static ci/static.ld ci/
 COPY src src
+COPY deploy/chart/sidecar.yaml deploy/chart/
 # Named in the manifest, so it must be there.
 COPY benches benches
 RUN ci/build-static /audit-log
