@@ -1,5 +1,6 @@
 //! The image: what the Dockerfile says, and the static binary that it holds, run in a root with nothing else in it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -14,6 +15,11 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
     let dockerfile = read("Dockerfile");
     let last_stage = dockerfile.rsplit("\nFROM ").next().unwrap();
     let lines: Vec<_> = last_stage.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let package = |key: &str| {
+        let manifest = read("Cargo.toml");
+        let value = manifest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \""));
+        value.unwrap().trim_end_matches('"').to_owned()
+    };
     assert_eq!(
         lines,
         [
@@ -25,17 +31,14 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
             "CMD [\"serve\"]"
         ]
     );
-    assert!(dockerfile.contains("RUN ci/build-static /audit-log"));
-    // What the build stage copies is what the context lets through.
-    for path in ["Cargo.toml", "Cargo.lock", "ci/build-static", "src", "benches"] {
-        assert!(dockerfile.contains(path) && read(".dockerignore").contains(&format!("!{path}")), "{path}");
+    // CI: the list of dependencies must be in it.
+    assert!(dockerfile.contains("RUN CI=true ci/build-static /audit-log"));
+    // The build stage copies what the context lets through; that it is enough, ci/reproducible shows.
+    for path in read(".dockerignore").lines().filter_map(|line| line.strip_prefix('!')) {
+        assert!(dockerfile.contains(&format!("{path} ")), "{path}");
     }
-    let version = read("Cargo.toml")
-        .lines()
-        .find_map(|line| Some(line.strip_prefix("rust-version = \"")?.trim_end_matches('"').to_owned()))
-        .unwrap();
     assert!(
-        dockerfile.contains(&format!("FROM rust:{version}-")),
+        dockerfile.contains(&format!("FROM rust:{}-", package("rust-version"))),
         "the image is built by the toolchain that the package names"
     );
 }
@@ -44,6 +47,67 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
 pub(crate) fn build(binary: &Path) {
     let mut command = Command::new(format!("{}/ci/build-static", env!("CARGO_MANIFEST_DIR")));
     assert!(command.arg(binary).stderr(Stdio::inherit()).status().unwrap().success());
+}
+
+/// The package and the crates that it depends on, each as name and version, as Cargo has resolved them.
+fn dependencies(edges: &str) -> BTreeSet<String> {
+    let tree = Command::new("cargo")
+        .args(["tree", "--locked", "--edges", edges, "--prefix", "none", "--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(tree.status.success());
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    // `tokio v1.54.1`, and `(proc-macro)` or a path may follow.
+    tree.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ").replace(" v", " ")).collect()
+}
+
+/// What a Python script prints about a file, line by line.
+fn python(script: &str, path: &Path) -> BTreeSet<String> {
+    let python = Command::new("python3").args(["-c", script]).arg(path).stderr(Stdio::inherit()).output().unwrap();
+    assert!(python.status.success());
+    String::from_utf8(python.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_static_binary_says_what_it_is_made_of() {
+    if !tool("cargo-auditable") || !tool("objcopy") || !tool("python3") {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let (binary, section) = (temp.path().join("audit-log"), temp.path().join("dep-v0"));
+    build(&binary);
+    let copied = Command::new("objcopy")
+        .arg("--dump-section")
+        .arg(format!(".dep-v0={}", section.display()))
+        .args([binary.as_path(), Path::new("/dev/null")])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let script = r"
+import json, sys, zlib
+for package in json.loads(zlib.decompress(open(sys.argv[1], 'rb').read()))['packages']:
+    if package.get('kind') != 'build':
+        print(package['name'], package['version'])
+";
+    // Macros count as tools there.
+    assert_eq!(python(script, &section), dependencies("normal,no-proc-macro"));
+}
+
+#[test]
+fn the_static_binary_of_the_image_is_not_built_without_its_dependencies() {
+    let rustc = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let toolchain = String::from_utf8(rustc.stdout).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let refused = Command::new(format!("{}/ci/build-static", env!("CARGO_MANIFEST_DIR")))
+        .arg(temp.path().join("audit-log"))
+        // Nothing that was installed by Cargo.
+        .env("PATH", format!("{}/bin:/usr/bin:/bin", toolchain.trim_end()))
+        .env("CI", "true")
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+    assert_eq!(String::from_utf8(refused.stderr).unwrap(), "cargo-auditable is not installed\n");
 }
 
 #[test]
