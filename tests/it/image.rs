@@ -24,6 +24,9 @@ fn the_dockerfile_ends_in_scratch_with_the_binary_alone() {
         lines,
         [
             "scratch",
+            "LABEL org.opencontainers.image.title=\"audit-log\" \\",
+            &format!("      org.opencontainers.image.version=\"{}\" \\", package("version")),
+            &format!("      org.opencontainers.image.licenses=\"{}\"", package("license")),
             "COPY --from=build /audit-log /audit-log",
             &format!("ENV {}={}", IMAGE_ENVIRONMENT.0, IMAGE_ENVIRONMENT.1),
             "USER 65532:65532",
@@ -108,6 +111,38 @@ fn the_static_binary_of_the_image_is_not_built_without_its_dependencies() {
         .unwrap();
     assert!(!refused.status.success());
     assert_eq!(String::from_utf8(refused.stderr).unwrap(), "cargo-auditable is not installed\n");
+}
+
+#[test]
+fn the_bill_of_materials_is_valid_and_lists_what_ships() {
+    if !tool("cargo-cyclonedx") || !tool("python3") {
+        return;
+    }
+    let validator = Command::new("python3").args(["-c", "import cyclonedx.validation, jsonschema"]).output().unwrap();
+    if !validator.status.success() {
+        assert!(!tool("cyclonedx-python-lib[json-validation] (PyPI)"));
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let bill = temp.path().join("audit-log.cdx.json");
+    let listed = Command::new(format!("{}/ci/sbom", env!("CARGO_MANIFEST_DIR"))).arg(&bill).status().unwrap();
+    assert!(listed.success());
+    let script = r"
+import json, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+text = open(sys.argv[1]).read()
+bill = json.loads(text)
+error = JsonStrictValidator(SchemaVersion.from_version(bill['specVersion'])).validate_str(text)
+assert error is None, str(error)[:1000]
+package = bill['metadata']['component']
+print(package['name'], package['version'])
+for crate in bill['components']:
+    assert crate['licenses'] and crate['hashes'], crate
+    assert crate['purl'].split('?')[0] == 'pkg:cargo/%s@%s' % (crate['name'], crate['version']), crate
+    print(crate['name'], crate['version'])
+";
+    assert_eq!(python(script, &bill), dependencies("normal"));
 }
 
 #[test]
