@@ -3,8 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files from outside")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod chart;
 mod inject;
 mod manifests;
+mod policy;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of the harness")]
 mod support;

@@ -1,0 +1,234 @@
+//! A model of how the API server applies policies: constraints, bindings, conditions, variables, patches, validations.
+//!
+//! It evaluates the CEL of the policies, but checks no types: literals of mixed maps pass here, which Kubernetes refuses.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cel::objects::{Key, Value as Cel};
+use cel::{Context, Program};
+use serde_json::{Value, json};
+
+/// One request to the API server.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) operation: &'static str,
+    pub(crate) resource: &'static str,
+    /// The labels of the pod's namespace.
+    pub(crate) namespace: Value,
+    pub(crate) object: Value,
+    pub(crate) old: Value,
+}
+
+impl Request {
+    pub(crate) fn create(pod: &Value) -> Self {
+        let (object, old) = (pod.clone(), Value::Null);
+        Self { operation: "CREATE", resource: "pods", namespace: json!({}), object, old }
+    }
+
+    pub(crate) fn update(resource: &'static str, old: &Value, pod: &Value) -> Self {
+        Self { operation: "UPDATE", resource, namespace: json!({}), object: pod.clone(), old: old.clone() }
+    }
+
+    pub(crate) fn connect(resource: &'static str) -> Self {
+        let object = json!({"kind": "PodExecOptions", "apiVersion": "v1"});
+        Self { operation: "CONNECT", resource, namespace: json!({}), object, old: Value::Null }
+    }
+
+    pub(crate) fn in_namespace(mut self, label: &str) -> Self {
+        self.namespace = json!({label: "true"});
+        self
+    }
+}
+
+/// The policies that a cluster has, with their bindings.
+pub(crate) struct Cluster {
+    documents: Vec<Value>,
+    programs: HashMap<String, Program>,
+}
+
+impl Cluster {
+    pub(crate) fn new(manifests: &str) -> Self {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(manifests).unwrap();
+        let mut programs = HashMap::new();
+        for policy in &documents {
+            compile(&policy["spec"], &mut programs);
+        }
+        Self { documents, programs }
+    }
+
+    /// What the mutating policies make of the object.
+    pub(crate) fn mutate(&self, request: &Request) -> Value {
+        let mut request = request.clone();
+        for policy in self.bound("MutatingAdmissionPolicy", &request) {
+            // A policy that is bound twice sees what its first run has made.
+            if !self.conditions_hold(policy, &request) {
+                continue;
+            }
+            for mutation in list(&policy["spec"]["mutations"]) {
+                assert_eq!(mutation["patchType"], "JSONPatch");
+                let patch =
+                    self.evaluate(policy, &mutation["jsonPatch"]["expression"], &request).unwrap().json().unwrap();
+                for operation in list(&patch) {
+                    apply(&mut request.object, operation);
+                }
+            }
+        }
+        request.object
+    }
+
+    /// The messages of the validations that fail; a policy that can't be evaluated fails as well.
+    pub(crate) fn refusals(&self, request: &Request) -> BTreeSet<String> {
+        let mut refusals = BTreeSet::new();
+        for policy in self.bound("ValidatingAdmissionPolicy", request) {
+            if !self.conditions_hold(policy, request) {
+                continue;
+            }
+            for validation in list(&policy["spec"]["validations"]) {
+                match self.evaluate(policy, &validation["expression"], request) {
+                    Ok(Cel::Bool(true)) => {}
+                    Ok(Cel::Bool(false)) => drop(refusals.insert(text(&validation["message"]).to_owned())),
+                    other => drop(refusals.insert(format!("{other:?}"))),
+                }
+            }
+        }
+        refusals
+    }
+
+    /// Every message that a validation has.
+    pub(crate) fn messages(&self) -> BTreeSet<String> {
+        let policies = self.documents.iter().filter(|document| document["kind"] == "ValidatingAdmissionPolicy");
+        policies
+            .flat_map(|policy| list(&policy["spec"]["validations"]))
+            .map(|validation| text(&validation["message"]).to_owned())
+            .collect()
+    }
+
+    /// The policies of a kind that take the request, once for each binding that does.
+    fn bound(&self, kind: &str, request: &Request) -> Vec<&Value> {
+        let mut bound = Vec::new();
+        for binding in self.documents.iter().filter(|document| document["kind"] == format!("{kind}Binding")) {
+            let policy = self
+                .documents
+                .iter()
+                .find(|document| {
+                    document["kind"] == kind && document["metadata"]["name"] == binding["spec"]["policyName"]
+                })
+                .expect("a binding has its policy");
+            assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+            if kind == "ValidatingAdmissionPolicy" {
+                assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+            }
+            let matched = list(&policy["spec"]["matchConstraints"]["resourceRules"]).iter().any(|rule| {
+                assert_eq!((&rule["apiGroups"], &rule["apiVersions"]), (&json!([""]), &json!(["v1"])));
+                list(&rule["operations"]).contains(&json!(request.operation))
+                    && list(&rule["resources"]).contains(&json!(request.resource))
+            });
+            let resources = binding["spec"]["matchResources"].as_object().expect("a binding selects");
+            let selected = resources.iter().all(|(selector, labels)| match selector.as_str() {
+                "namespaceSelector" => selects(labels, &request.namespace),
+                // A pod that loses the label is still one that had it.
+                "objectSelector" => {
+                    [&request.object, &request.old].iter().any(|o| selects(labels, &o["metadata"]["labels"]))
+                }
+                other => panic!("{other} is not modelled"),
+            });
+            if matched && selected {
+                bound.push(policy);
+            }
+        }
+        bound
+    }
+
+    fn conditions_hold(&self, policy: &Value, request: &Request) -> bool {
+        // They see no variables.
+        list(&policy["spec"]["matchConditions"]).iter().all(|condition| {
+            match self.run(&condition["expression"], request, HashMap::new()) {
+                Ok(Cel::Bool(holds)) => holds,
+                other => panic!("{}: {other:?}", condition["name"]),
+            }
+        })
+    }
+
+    fn evaluate(&self, policy: &Value, expression: &Value, request: &Request) -> Result<Cel, String> {
+        let mut variables = HashMap::new();
+        for variable in list(&policy["spec"]["variables"]) {
+            // The API server evaluates those that are used; here, one that fails is missing to whoever uses it.
+            if let Ok(value) = self.run(&variable["expression"], request, variables.clone()) {
+                variables.insert(Key::from(text(&variable["name"])), value);
+            }
+        }
+        self.run(expression, request, variables)
+    }
+
+    fn run(&self, expression: &Value, request: &Request, variables: HashMap<Key, Cel>) -> Result<Cel, String> {
+        let mut context = Context::default();
+        context.add_variable_from_value("object", cel(&request.object));
+        context.add_variable_from_value("oldObject", cel(&request.old));
+        context.add_variable_from_value("variables", Cel::Map(variables.into()));
+        self.programs[text(expression)].execute(&context).map_err(|error| format!("{error}: {expression}"))
+    }
+}
+
+/// Compiles everything in a policy that is named `expression`.
+fn compile(part: &Value, programs: &mut HashMap<String, Program>) {
+    match part {
+        Value::Array(items) => items.iter().for_each(|item| compile(item, programs)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                compile(value, programs);
+                if name == "expression" {
+                    // The library has no such type; as a map it comes out as JSON.
+                    let source = text(value)
+                        .replace("JSONPatch{op: ", "{\"op\": ")
+                        .replace(", path: ", ", \"path\": ")
+                        .replace(", value: ", ", \"value\": ");
+                    let program = Program::compile(&source).unwrap_or_else(|error| panic!("{error}\n{source}"));
+                    programs.insert(text(value).to_owned(), program);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn selects(selector: &Value, labels: &Value) -> bool {
+    assert_eq!(selector.as_object().unwrap().len(), 1, "only matchLabels is modelled");
+    selector["matchLabels"].as_object().unwrap().iter().all(|(name, value)| labels.get(name) == Some(value))
+}
+
+/// JSON as Kubernetes gives it to CEL: whole numbers are `int`, not `uint`.
+fn cel(value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(value) => Cel::Bool(*value),
+        Value::Number(number) => Cel::Int(number.as_i64().expect("a whole number")),
+        Value::String(text) => Cel::String(Arc::new(text.clone())),
+        Value::Array(items) => Cel::List(Arc::new(items.iter().map(cel).collect())),
+        Value::Object(fields) => Cel::Map(
+            fields.iter().map(|(name, value)| (Key::from(name.as_str()), cel(value))).collect::<HashMap<_, _>>().into(),
+        ),
+    }
+}
+
+/// An `add` of RFC 6902 §4.1, to a member or an element.
+fn apply(object: &mut Value, operation: &Value) {
+    assert_eq!(operation["op"], "add");
+    let (parent, last) = text(&operation["path"]).rsplit_once('/').unwrap();
+    let value = operation["value"].clone();
+    match object.pointer_mut(parent).unwrap_or_else(|| panic!("nothing is at {parent}")) {
+        Value::Array(items) if last == "-" => items.push(value),
+        Value::Array(items) => items.insert(last.parse().unwrap(), value),
+        Value::Object(fields) => drop(fields.insert(last.to_owned(), value)),
+        other => panic!("{other} has no members"),
+    }
+}
+
+/// The elements of a list that may be missing.
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
