@@ -13,8 +13,8 @@
 {{/*
 A value as a CEL literal: `value`, with lines below the first behind `indent`.
 
-CEL's literals are JSON's, but Kubernetes wants all values of a map to be of one type. One of them that has no type, by
-`dyn`, makes that the map's. (Literals of `Object` types would do without, but a list of them panics the API server:
+CEL's literals are JSON's, but Kubernetes wants all values of a map or list to be of exactly one type. `dyn` takes it from
+those that are not all strings. (Literals of `Object` types would do without, but a list of them panics the API server:
 kubernetes/kubernetes#142181.)
 */}}
 {{- define "audit-log.literal" -}}
@@ -28,22 +28,18 @@ kubernetes/kubernetes#142181.)
 {{- if $flat }}
   {{- toJson .value }}
 {{- else if kindIs "map" .value }}
-  {{- $open := gt (len .value) 1 | ternary "dyn(" "" }}
+  {{- $one := eq (len .value) 1 }}
   {{- "{" }}
   {{- range $key, $item := .value }}
-    {{- printf "\n%s%s: %s" $indent (toJson $key) $open }}
-    {{- include "audit-log.literal" (dict "value" $item "indent" $indent) }}
-    {{- $open | empty | ternary "" ")" }}
-    {{- $open = "" }}
+    {{- printf "\n%s%s: " $indent (toJson $key) }}
+    {{- include "audit-log.literal" (dict "value" $item "indent" $indent) | printf ($one | ternary "%s" "dyn(%s)") }}
     {{- "," }}
   {{- end }}
   {{- printf "\n%s}" .indent }}
 {{- else }}
   {{- "[" }}
   {{- range .value }}
-    {{- printf "\n%s" $indent }}
-    {{- include "audit-log.literal" (dict "value" . "indent" $indent) }}
-    {{- "," }}
+    {{- include "audit-log.literal" (dict "value" . "indent" $indent) | printf "\n%sdyn(%s)," $indent }}
   {{- end }}
   {{- printf "\n%s]" .indent }}
 {{- end }}

@@ -1,12 +1,13 @@
 //! A model of how the API server applies policies: constraints, bindings, conditions, variables, patches, validations.
 //!
-//! It evaluates the CEL of the policies, but checks no types: literals of mixed maps pass here, which Kubernetes refuses.
+//! It evaluates the CEL of the policies. Of Kubernetes' type checker it has what is easily forgotten: [`kind`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use cel::common::ast::{EntryExpr, Expr, LiteralValue};
 use cel::objects::{Key, Value as Cel};
-use cel::{Context, Program};
+use cel::{Context, IdedExpr, Program};
 use serde_json::{Value, json};
 
 /// One request to the API server.
@@ -184,11 +185,49 @@ fn compile(part: &Value, programs: &mut HashMap<String, Program>) {
                         .replace(", path: ", ", \"path\": ")
                         .replace(", value: ", ", \"value\": ");
                     let program = Program::compile(&source).unwrap_or_else(|error| panic!("{error}\n{source}"));
+                    kind(program.expression());
                     programs.insert(text(value).to_owned(), program);
                 }
             }
         }
         _ => {}
+    }
+}
+
+/// The type of an expression, where it can be told without evaluating it. Kubernetes wants all elements of a list and all
+/// values of a map to be of one type, which the library does not.
+fn kind(expression: &IdedExpr) -> Option<String> {
+    let one = |literal: &str, kinds: Vec<Option<String>>| {
+        let kinds: BTreeSet<_> = kinds.into_iter().flatten().collect();
+        assert!(kinds.len() <= 1, "a {literal} of {kinds:?}: give each a `dyn`");
+        kinds.first().map(|kind| format!("{literal}({kind})"))
+    };
+    match &expression.expr {
+        Expr::Literal(literal) => Some(format!("{:?}", std::mem::discriminant(literal))),
+        Expr::List(list) => one("list", list.elements.iter().map(kind).collect()),
+        Expr::Map(map) => {
+            let entries = map.entries.iter().map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => entry,
+                EntryExpr::StructField(_) => unreachable!("a map has no fields"),
+            });
+            let kinds = entries.clone().map(|entry| kind(&entry.value)).collect();
+            // What was a `JSONPatch` has fields, each of its own type.
+            let patch = entries.clone().any(
+                |entry| matches!(&entry.key.expr, Expr::Literal(LiteralValue::String(key)) if key.inner() == "op"),
+            );
+            if patch { None } else { one("map", kinds) }
+        }
+        Expr::Call(call) => {
+            call.target.iter().map(|target| &**target).chain(&call.args).for_each(|part| drop(kind(part)));
+            (call.func_name == "dyn").then(|| "dyn".to_owned())
+        }
+        Expr::Select(select) => kind(&select.operand).and(None),
+        Expr::Comprehension(comprehension) => {
+            let parts = [&comprehension.iter_range, &comprehension.loop_step, &comprehension.result];
+            parts.into_iter().for_each(|part| drop(kind(part)));
+            None
+        }
+        Expr::Ident(_) | Expr::Struct(_) | Expr::Unspecified => None,
     }
 }
 
