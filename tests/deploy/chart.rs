@@ -133,6 +133,19 @@ fn a_group_is_given_to_pods_without_one() {
     }
     let manifests = render(&["fsGroup=0"]);
     assert_eq!(sweep_pod(&manifests)["spec"]["securityContext"], json!({"fsGroup": 0}));
+    // A large one in a file of values is a floating-point number to helm.
+    let values = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(values.path(), "fsGroup: 1000650000").unwrap();
+    let file = values.path().to_str().unwrap();
+    let output = helm(&["template", "audit-log", "deploy/chart", "--kube-version", "1.36.0", "--set", ALL, "-f", file]);
+    let large = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        large,
+        manifests
+            .replace("fsGroup: 0", "fsGroup: 1000650000")
+            .replace("value: 0}", "value: 1000650000}")
+            .replace("\"fsGroup\": 0", "\"fsGroup\": 1000650000")
+    );
     let cluster = Cluster::new(&manifests);
     for (theirs, made) in [
         (Value::Null, json!({"fsGroup": 0})),

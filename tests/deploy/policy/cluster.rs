@@ -68,8 +68,9 @@ impl Cluster {
             }
             for mutation in list(&policy["spec"]["mutations"]) {
                 assert_eq!(mutation["patchType"], "JSONPatch");
+                let variables = self.variables(policy, &request);
                 let patch =
-                    self.evaluate(policy, &mutation["jsonPatch"]["expression"], &request).unwrap().json().unwrap();
+                    self.run(&mutation["jsonPatch"]["expression"], &request, variables).unwrap().json().unwrap();
                 for operation in list(&patch) {
                     apply(&mut request.object, operation);
                 }
@@ -85,8 +86,9 @@ impl Cluster {
             if !self.conditions_hold(policy, request) {
                 continue;
             }
+            let variables = self.variables(policy, request);
             for validation in list(&policy["spec"]["validations"]) {
-                match self.evaluate(policy, &validation["expression"], request) {
+                match self.run(&validation["expression"], request, variables.clone()) {
                     Ok(Cel::Bool(true)) => {}
                     Ok(Cel::Bool(false)) => drop(refusals.insert(text(&validation["message"]).to_owned())),
                     other => drop(refusals.insert(format!("{other:?}"))),
@@ -151,7 +153,7 @@ impl Cluster {
         })
     }
 
-    fn evaluate(&self, policy: &Value, expression: &Value, request: &Request) -> Result<Cel, String> {
+    fn variables(&self, policy: &Value, request: &Request) -> HashMap<Key, Cel> {
         let mut variables = HashMap::new();
         for variable in list(&policy["spec"]["variables"]) {
             // The API server evaluates those that are used; here, one that fails is missing to whoever uses it.
@@ -159,7 +161,7 @@ impl Cluster {
                 variables.insert(Key::from(text(&variable["name"])), value);
             }
         }
-        self.run(expression, request, variables)
+        variables
     }
 
     fn run(&self, expression: &Value, request: &Request, variables: HashMap<Key, Cel>) -> Result<Cel, String> {
@@ -218,13 +220,16 @@ fn kind(expression: &IdedExpr) -> Option<String> {
             if patch { None } else { one("map", kinds) }
         }
         Expr::Call(call) => {
-            call.target.iter().map(|target| &**target).chain(&call.args).for_each(|part| drop(kind(part)));
+            for part in call.target.iter().map(|target| &**target).chain(&call.args) {
+                kind(part);
+            }
             (call.func_name == "dyn").then(|| "dyn".to_owned())
         }
         Expr::Select(select) => kind(&select.operand).and(None),
         Expr::Comprehension(comprehension) => {
-            let parts = [&comprehension.iter_range, &comprehension.loop_step, &comprehension.result];
-            parts.into_iter().for_each(|part| drop(kind(part)));
+            for part in [&comprehension.iter_range, &comprehension.loop_step, &comprehension.result] {
+                kind(part);
+            }
             None
         }
         Expr::Ident(_) | Expr::Struct(_) | Expr::Unspecified => None,

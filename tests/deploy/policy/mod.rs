@@ -39,7 +39,8 @@ pub(crate) fn bare() -> Value {
 
 /// A pod that has the sidecar.
 fn good() -> Value {
-    cluster().mutate(&Request::create(&bare()))
+    static GOOD: LazyLock<Value> = LazyLock::new(|| cluster().mutate(&Request::create(&bare())));
+    GOOD.clone()
 }
 
 fn with(pod: &Value, changes: &[(&str, Value)]) -> Value {
@@ -193,8 +194,6 @@ fn other_shapes_of_a_good_pod_are_accepted() {
     for (what, path, value) in [
         ("resources", format!("{sidecar}/resources"), Value::Null),
         ("the order of the environment", format!("{sidecar}/env"), env),
-        ("no probes", format!("{sidecar}/livenessProbe"), Value::Null),
-        ("probes of another kind", format!("{sidecar}/livenessProbe"), json!({"tcpSocket": {"port": 28291}})),
         ("said not to be privileged", format!("{sidecar}/securityContext/privileged"), json!(false)),
         ("said not to be the host's", "/spec/hostNetwork".to_owned(), json!(false)),
         ("it only reads", "/spec/containers/0/volumeMounts".to_owned(), reads),
@@ -205,6 +204,14 @@ fn other_shapes_of_a_good_pod_are_accepted() {
         ),
     ] {
         accepted(cluster(), &Request::create(&with(&good(), &[(&path, value)])), what);
+    }
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        for value in
+            [Value::Null, json!({"tcpSocket": {"port": 28291}}), json!({"exec": {"command": ["/audit-log", "health"]}})]
+        {
+            let pod = with(&good(), &[(&format!("{sidecar}/{probe}"), value)]);
+            accepted(cluster(), &Request::create(&pod), probe);
+        }
     }
 }
 
