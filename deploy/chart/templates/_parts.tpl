@@ -78,9 +78,10 @@ be beyond doubt: probes and hooks are commands as well.
 {{- define "audit-log.has-the-volumes" -}}
 {{- range $i, $volume := .volumes }}
 {{- if $i }}{{ printf " &&\n%s" $.indent }}{{ end }}
-{{- $.in }}.exists(v, v.name == {{ toJson $volume.name }} &&
-{{- with $volume.persistentVolumeClaim }} has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == {{ toJson .claimName }}){{ end }}
-{{- with $volume.configMap }} has(v.configMap) && v.configMap.name == {{ toJson .name }}){{ end }}
+{{- printf "%s.exists(v, v.name == %s &&\n%s  " $.in (toJson $volume.name) $.indent }}
+{{- with $volume.persistentVolumeClaim }}has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == {{ toJson .claimName }}{{ end }}
+{{- with $volume.configMap }}has(v.configMap) && v.configMap.name == {{ toJson .name }}{{ end }}
+{{- printf "\n%s)" $.indent }}
 {{- end }}
 {{- end }}
 

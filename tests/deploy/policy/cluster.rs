@@ -196,8 +196,8 @@ fn compile(part: &Value, programs: &mut HashMap<String, Program>) {
     }
 }
 
-/// The type of an expression, where it can be told without evaluating it. Kubernetes wants all elements of a list and all
-/// values of a map to be of one type, which the library does not.
+/// The type of an expression, where it can be told without evaluating it. Kubernetes wants all elements of a list, and all
+/// values of a map, to be of one type; the library does not.
 fn kind(expression: &IdedExpr) -> Option<String> {
     let one = |literal: &str, kinds: Vec<Option<String>>| {
         let kinds: BTreeSet<_> = kinds.into_iter().flatten().collect();

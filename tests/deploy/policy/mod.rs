@@ -111,10 +111,7 @@ fn pods() -> Vec<(&'static str, Value, &'static str)> {
             with(
                 &bare(),
                 &[
-                    (
-                        "/spec/volumes",
-                        json!([{"name": "audit-log", "persistentVolumeClaim": {"claimName": "audit-log"}}]),
-                    ),
+                    ("/spec/volumes", json!([{"name": "work", "emptyDir": {}}, parts()["volumes"][0]])),
                     (
                         "/spec/containers/0/volumeMounts",
                         json!([{"name": "audit-log", "mountPath": "/audit", "readOnly": true}]),
@@ -168,7 +165,8 @@ fn pods_that_are_to_have_the_sidecar_get_it_once() {
 #[test]
 fn what_the_api_server_adds_is_accepted() {
     let mut pod = good();
-    let token = json!({"name": "kube-api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true});
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let token = json!({"name": "kube-api-access", "mountPath": path, "readOnly": true});
     set(&mut pod, "/spec/volumes/-", json!({"name": "kube-api-access", "projected": {"sources": []}}));
     set(&mut pod, "/spec/containers/0/volumeMounts", json!([token]));
     set(&mut pod, "/spec/initContainers/0/volumeMounts/-", token);
@@ -190,18 +188,22 @@ fn what_the_api_server_adds_is_accepted() {
 fn other_shapes_of_a_good_pod_are_accepted() {
     let sidecar = "/spec/initContainers/0";
     let env: Value = list(&good()["spec"]["initContainers"][0]["env"]).iter().rev().cloned().collect();
-    let reads = json!([{"name": "audit-log", "mountPath": "/mine", "readOnly": true}, {"name": "audit-log-config", "mountPath": "/x"}]);
+    let reads = json!([
+        {"name": "audit-log", "mountPath": "/mine", "readOnly": true},
+        {"name": "audit-log-config", "mountPath": "/x"},
+    ]);
+    let beside = json!([
+        {"name": "w", "mountPath": "/auditor"},
+        {"name": "w", "mountPath": "/work/audit"},
+        {"name": "w", "mountPath": "/..a"},
+    ]);
     for (what, path, value) in [
         ("resources", format!("{sidecar}/resources"), Value::Null),
         ("the order of the environment", format!("{sidecar}/env"), env),
         ("said not to be privileged", format!("{sidecar}/securityContext/privileged"), json!(false)),
         ("said not to be the host's", "/spec/hostNetwork".to_owned(), json!(false)),
         ("it only reads", "/spec/containers/0/volumeMounts".to_owned(), reads),
-        (
-            "mounts beside /audit",
-            "/spec/containers/0/volumeMounts".to_owned(),
-            json!([{"name": "w", "mountPath": "/auditor"}, {"name": "w", "mountPath": "/work/audit"}, {"name": "w", "mountPath": "/..a"}]),
-        ),
+        ("mounts beside /audit", "/spec/containers/0/volumeMounts".to_owned(), beside),
     ] {
         accepted(cluster(), &Request::create(&with(&good(), &[(&path, value)])), what);
     }
@@ -222,7 +224,11 @@ fn a_pod_whose_sidecar_is_not_the_given_one_is_refused() {
     let cluster = cluster();
     let sidecar = "/spec/initContainers/0";
     let claim = || json!({"name": "mine", "persistentVolumeClaim": {"claimName": "audit-log"}});
-    let at = |path: &str| json!([{"name": "work", "mountPath": path}]);
+    // Beside one that is as it should be.
+    let mounts = |mount: Value| json!([{"name": "work", "mountPath": "/work"}, mount]);
+    let devices =
+        |name: &str| json!([{"name": "disk", "devicePath": "/dev/d"}, {"name": name, "devicePath": "/dev/x"}]);
+    let at = |path: &str| mounts(json!({"name": "other", "mountPath": path}));
     let cases: Vec<(&str, &str, Value)> = vec![
         ("the pod has no", "/spec/initContainers", Value::Null),
         ("the pod has no", "/spec/initContainers/0", Value::Null),
@@ -317,7 +323,7 @@ fn a_pod_whose_sidecar_is_not_the_given_one_is_refused() {
         (
             "another container than the sidecar has something",
             "/spec/containers/0/volumeMounts",
-            json!([{"name": "work", "mountPath": "/audit", "readOnly": false}]),
+            mounts(json!({"name": "other", "mountPath": "/audit", "readOnly": false})),
         ),
         (
             "another container than the sidecar has something",
@@ -327,17 +333,17 @@ fn a_pod_whose_sidecar_is_not_the_given_one_is_refused() {
         (
             "another container than the sidecar has the audit volume",
             "/spec/containers/0/volumeMounts",
-            json!([{"name": "audit-log", "mountPath": "/elsewhere"}]),
+            mounts(json!({"name": "audit-log", "mountPath": "/elsewhere"})),
         ),
         (
             "another container than the sidecar has the audit volume",
             "/spec/containers/0/volumeMounts",
-            json!([{"name": "audit-log", "mountPath": "/elsewhere", "readOnly": false}]),
+            mounts(json!({"name": "audit-log", "mountPath": "/elsewhere", "readOnly": false})),
         ),
         (
             "another container than the sidecar has the audit volume",
             "/spec/containers/0/volumeDevices",
-            json!([{"name": "audit-log", "devicePath": "/dev/x"}]),
+            devices("audit-log"),
         ),
         (
             "another container than the sidecar has the audit volume",
@@ -359,7 +365,7 @@ fn a_pod_whose_sidecar_is_not_the_given_one_is_refused() {
         ("/spec/containers/0/volumeMounts", mount.clone()),
         ("/spec/containers/-", json!({"name": "second", "volumeMounts": mount})),
         ("/spec/initContainers/-", json!({"name": "fetch", "volumeMounts": mount})),
-        ("/spec/containers/0/volumeDevices", json!([{"name": "mine", "devicePath": "/dev/x"}])),
+        ("/spec/containers/0/volumeDevices", devices("mine")),
     ] {
         let request = Request::create(&with(&twice, &[(path, value)]));
         refused(cluster, &request, "another container than the sidecar has the audit volume", path);
@@ -414,6 +420,10 @@ fn the_label_and_the_images_stay_while_the_pod_is_there() {
 #[test]
 fn other_changes_are_accepted_whatever_the_pod_was_before() {
     let cluster = cluster();
+    let mounts = json!([
+        {"name": "work", "mountPath": "/work"},
+        {"name": "audit-log", "mountPath": "/x", "readOnly": true},
+    ]);
     let older = with(
         &good(),
         &[
@@ -430,6 +440,7 @@ fn other_changes_are_accepted_whatever_the_pod_was_before() {
         (older.clone(), "/metadata/finalizers", Value::Null),
         (older.clone(), "/metadata/labels/more", json!("yes")),
         (older.clone(), "/spec/containers/0/image", json!("train:2")),
+        (with(&older, &[("/spec/containers/0/volumeMounts", mounts)]), "/spec/containers/0/image", json!("train:2")),
         (older, "/spec/ephemeralContainers/-", json!({"name": "f", "targetContainerName": "job"})),
         // Without the sidecar, from before there was a policy.
         (bare(), "/metadata/labels/more", json!("yes")),
@@ -453,34 +464,35 @@ fn an_ephemeral_container_can_not_write_to_the_audit_log() {
         let changed = with(pod, &[("/spec/ephemeralContainers", json!([container]))]);
         Request::update("pods/ephemeralcontainers", pod, &changed)
     };
+    let mounts = |name: &str, path: &str| {
+        let beside = json!({"name": "work", "mountPath": "/work"});
+        json!({"name": "e", "volumeMounts": [beside, {"name": name, "mountPath": path}]})
+    };
+    let devices = json!([{"name": "disk", "devicePath": "/dev/d"}, {"name": "mine", "devicePath": "/dev/x"}]);
+    // From before there was a policy, or another claim was named in it.
+    let writes = json!([{"name": "mine", "mountPath": "/mine"}]);
+    let two = with(&pod, &[("/spec/containers/0/volumeMounts", writes)]);
+    let older = with(&good(), &[("/spec/volumes/0/persistentVolumeClaim/claimName", json!("older"))]);
     for (message, pod, container) in [
+        ("another container than the sidecar has the audit volume", &pod, mounts("audit-log", "/x")),
+        ("another container than the sidecar has the audit volume", &older, mounts("audit-log", "/x")),
+        ("another container than the sidecar has the audit volume", &pod, mounts("mine", "/x")),
         (
             "another container than the sidecar has the audit volume",
             &pod,
-            json!({"name": "e", "volumeMounts": [{"name": "audit-log", "mountPath": "/x"}]}),
+            json!({"name": "e", "volumeDevices": devices}),
         ),
-        (
-            "another container than the sidecar has the audit volume",
-            &pod,
-            json!({"name": "e", "volumeMounts": [{"name": "mine", "mountPath": "/x"}]}),
-        ),
-        (
-            "another container than the sidecar has the audit volume",
-            &pod,
-            json!({"name": "e", "volumeDevices": [{"name": "mine", "devicePath": "/x"}]}),
-        ),
-        (
-            "another container than the sidecar has something",
-            &pod,
-            json!({"name": "e", "volumeMounts": [{"name": "work", "mountPath": "/audit"}]}),
-        ),
+        ("another container than the sidecar has something", &pod, mounts("other", "/audit")),
+        ("an ephemeral container", &two, json!({"name": "e", "targetContainerName": "audit-log"})),
         ("an ephemeral container", &pod, json!({"name": "e", "targetContainerName": "audit-log"})),
         ("an ephemeral container", &sweep, json!({"name": "e", "targetContainerName": "sweep"})),
     ] {
         refused(cluster, &add(pod, container.clone()), message, &container.to_string());
     }
-    let reads = json!({"name": "e", "targetContainerName": "job", "volumeMounts": [{"name": "mine", "mountPath": "/x", "readOnly": true}]});
+    let mount = json!({"name": "mine", "mountPath": "/x", "readOnly": true});
+    let reads = json!({"name": "e", "targetContainerName": "job", "volumeMounts": [mount]});
     accepted(cluster, &add(&pod, reads), "it only reads");
+    accepted(cluster, &add(&pod, mounts("other", "/x")), "it writes elsewhere");
 }
 
 #[test]
