@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::policy::cluster::{Cluster, Request, list, text};
-use crate::policy::{INJECT, bare, read};
+use crate::policy::{INJECT, bare};
+use crate::read;
 use crate::support::tool;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -84,7 +85,7 @@ fn a_value_changes_the_policies_and_the_sweep_alike() {
         ("image", "audit-log:0.1.0", image),
         ("claim.name", "audit-log", "evidence"),
         ("configMap.name", "audit-log", "retention"),
-        ("resources.limits.memory", "64Mi", "128Mi"),
+        ("resources.limits.memory", "128Mi", "256Mi"),
     ] {
         let set = &format!("{value}={new}");
         let compared = !set.starts_with("resources");

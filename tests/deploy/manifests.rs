@@ -123,10 +123,11 @@ fn faults(pod: &Value) -> Vec<String> {
     faults
 }
 
-const JOBS: [&str; 4] = ["job", "job-read-only", "job-own-folder", "indexed-job"];
+/// The examples that are a Job with the sidecar.
+pub(crate) const JOBS: [&str; 4] = ["job", "job-read-only", "job-own-folder", "indexed-job"];
 
 /// The pod of the last object of an example.
-fn example(name: &str) -> Value {
+pub(crate) fn example(name: &str) -> Value {
     let text = read(&format!("deploy/examples/{name}.yaml"));
     pod(documents(&text).last().unwrap()).unwrap().clone()
 }

@@ -8,12 +8,11 @@ use std::sync::LazyLock;
 use cluster::{Cluster, Request, list, text};
 use serde_json::{Value, json};
 
+use crate::manifests::{JOBS, example};
+use crate::read;
+
 pub(crate) const INJECT: &str = "audit-log.dev/inject";
 const LOCKED: &str = "audit-log.dev/locked";
-
-pub(crate) fn read(file: &str) -> String {
-    std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
 
 /// One with the policies as they are applied without Helm.
 fn cluster() -> &'static Cluster {
@@ -124,6 +123,18 @@ fn pods() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 /// The sidecar is what sidecar.yaml says, first of the init containers, and nothing else changes.
+/// By hand, by `inject` or by the policy: the sidecar is the same.
+#[test]
+fn pods_of_the_examples_are_accepted_as_they_are() {
+    let of_a_job = json!({INJECT: "true", "batch.kubernetes.io/job-name": "example"});
+    for name in JOBS.into_iter().chain(["sweep"]) {
+        let pod = json!({"metadata": {"name": name, "labels": of_a_job}, "spec": example(name)});
+        let request = Request::create(&pod).in_namespace(INJECT);
+        assert_eq!(cluster().mutate(&request), request.object, "{name}");
+        accepted(cluster(), &request, name);
+    }
+}
+
 #[test]
 fn pods_that_are_to_have_the_sidecar_get_it_once() {
     let (cluster, parts) = (cluster(), parts());
