@@ -307,6 +307,15 @@ const MANIFESTS_BYTES_MAX: u64 = 64 << 20;
 
 fn inject_all(flags: InjectFlags) -> Result<ExitCode, Failure> {
     let InjectFlags { image, claim, config_map, fs_group } = flags;
+    if image.as_ref().is_some_and(|image| image.is_empty() || image.contains(|c: char| !c.is_ascii_graphic())) {
+        return Err(Failure::Usage("--image: must be the name of an image".to_owned()));
+    }
+    for (flag, name) in [("--claim", &claim), ("--config-map", &config_map)] {
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 253 || !name.bytes().all(known)) {
+            return Err(Failure::Usage(format!("{flag}: must be a name: small letters, digits, `-` and `.`")));
+        }
+    }
     let mut text = String::new();
     let mut stdin = io::stdin().lock().take(MANIFESTS_BYTES_MAX + 1);
     stdin.read_to_string(&mut text).map_err(|error| Failure::Usage(format!("stdin: {error}")))?;

@@ -36,6 +36,13 @@ pub(crate) struct Node {
     alias: bool,
 }
 
+impl Node {
+    /// Which of its document's contents it has.
+    pub(crate) fn content(self) -> usize {
+        self.content
+    }
+}
+
 /// What is written in a node's place.
 #[derive(Debug)]
 pub(crate) enum Written<'d> {
@@ -168,11 +175,21 @@ impl<'a> Document<'a> {
                     sources.extend(merged.rev().map(|(_, source)| source));
                 }
                 Kind::Sequence(parts) if !own => sources.extend(parts.iter().rev()),
-                _ if self.is_plain(source, &["", "~", "null", "Null", "NULL"]) => {}
+                _ if self.is_null(source) => {}
                 _ => return Err(Fault { place: source.place, reason: "must be a mapping".to_owned() }),
             }
         }
         Ok(entries)
+    }
+
+    /// Whether a node is a null, written or left out.
+    pub(crate) fn is_null(&self, node: Node) -> bool {
+        self.is_plain(node, &["", "~", "null", "Null", "NULL"])
+    }
+
+    /// How many nodes with an anchor precede what an alias refers to: what it is in another text with the same anchors.
+    pub(crate) fn anchor_number(&self, alias: Node) -> usize {
+        self.contents[..alias.content].iter().filter(|content| content.anchored).count()
     }
 
     fn is_plain(&self, node: Node, values: &[&str]) -> bool {

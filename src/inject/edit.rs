@@ -1,230 +1,254 @@
 //! Changes to the text of a manifest. What is not changed keeps every byte: comments, order, quotes, line ends.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::value::{Value, break_line, quoted};
-use super::{Refusal, refuse_anchor};
-use crate::yaml::{Document, Entry, Node, ScalarStyle, Written};
+use super::Refusal;
+use super::at::At;
+use super::value::{Change, Value, break_line, quoted};
+use crate::yaml::{Document, ScalarStyle, Written};
 
-/// A document and the changes to be made to its text.
-pub(super) struct Editor<'d, 'a> {
-    document: &'d Document<'a>,
-    text: &'a str,
-    changes: Vec<(Range<usize>, String)>,
+/// A text and where its lines begin.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    pub(super) text: &'a str,
+    starts: Vec<usize>,
+    /// They end as Windows has them.
+    crlf: bool,
 }
 
-impl<'d, 'a> Editor<'d, 'a> {
-    /// No changes yet.
-    pub(super) fn new(document: &'d Document<'a>, text: &'a str) -> Self {
-        Self { document, text, changes: Vec::new() }
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
+        Self { text, starts, crlf: text.contains("\r\n") }
     }
 
-    /// The document.
-    pub(super) fn document(&self) -> &'d Document<'a> {
-        self.document
+    fn start(&self, at: usize) -> usize {
+        self.starts[self.starts.partition_point(|start| *start <= at) - 1]
+    }
+
+    fn column(&self, at: usize) -> usize {
+        self.text[self.start(at)..at].chars().count()
+    }
+
+    /// Whether nothing precedes a byte on its line.
+    fn is_first(&self, at: usize) -> bool {
+        self.text[self.start(at)..at].bytes().all(|byte| byte == b' ' || byte == b'\t')
+    }
+}
+
+/// The changes to a document: those to its text, and what they mean.
+pub(super) struct Editor<'l, 'a> {
+    lines: &'l Lines<'a>,
+    changes: Vec<(Range<usize>, String)>,
+    meant: BTreeMap<usize, Vec<Change>>,
+}
+
+impl<'l, 'a> Editor<'l, 'a> {
+    /// No changes yet.
+    pub(super) fn new(lines: &'l Lines<'a>) -> Self {
+        Self { lines, changes: Vec::new(), meant: BTreeMap::new() }
     }
 
     /// The changes: parts of the text, and what takes their place. None overlap.
-    pub(super) fn into_changes(self) -> Vec<(Range<usize>, String)> {
-        self.changes
+    pub(super) fn changes(&self) -> &[(Range<usize>, String)] {
+        &self.changes
+    }
+
+    /// What the document's root is after the changes.
+    pub(super) fn expected(&self, document: &Document<'_>) -> Option<Value> {
+        document.root.map(|root| Value::read_changed(document, root, &self.meant))
     }
 
     /// Inserts members before one of a mapping.
     ///
     /// # Errors
-    /// The mapping has an anchor, so that other places would change too; or it has no braces where it needs them.
+    /// The mapping stands in other places too, or has no braces where it needs them.
     pub(super) fn insert_members(
         &mut self,
-        mapping: Node,
-        before: Node,
+        mapping: &At<'_, 'a>,
+        before: &At<'_, 'a>,
         members: &[(&str, Value)],
-        path: &str,
     ) -> Result<(), Refusal> {
-        refuse_anchor(self.document, mapping, path)?;
-        let start = self.document.span(before).start;
-        let column = self.column(start);
+        mapping.only_here()?;
+        let document = mapping.document;
+        let start = document.span(before.key.unwrap_or(before.node)).start;
         let mut inserted = String::new();
-        if self.document.is_flow(mapping) {
+        if document.is_flow(mapping.node) {
             // `[a: b]` is a list of one mapping.
-            if !self.text[self.document.span(mapping)].starts_with('{') {
-                return Err(Refusal::at(mapping.place, path, "is a mapping without braces: put them around it"));
+            if !self.lines.text[document.span(mapping.node)].starts_with('{') {
+                return Err(mapping.refuse("is a mapping without braces: put them around it"));
             }
-            let pretty = self.pretty(mapping, start).then_some(column);
+            let pretty = self.pretty(mapping, start);
             for (name, value) in members {
                 inserted.push_str(&quoted(name));
                 inserted.push_str(": ");
                 value.write_json(pretty, &mut inserted);
                 end_part(pretty, &mut inserted);
             }
-            self.changes.push((start..start, inserted));
+            self.change(start..start, inserted);
         } else {
+            let column = self.lines.column(start);
             for (name, value) in members {
                 Value::map([(name, value.clone())]).write_block(column, &mut inserted);
                 break_line(column, &mut inserted);
             }
             let start = self.above_comments(start, column);
-            self.changes.push((start..start, inserted));
+            self.change(start..start, inserted);
         }
+        let members = members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.mean(mapping, Change::Members(members));
         Ok(())
     }
 
-    /// Inserts parts at the front of the list that a member of a mapping has, which may be null.
+    /// Inserts parts at the front of a list, which may be a null.
     ///
     /// # Errors
-    /// The list has an anchor, or is something else.
-    pub(super) fn insert_parts(
-        &mut self,
-        member: Entry,
-        in_flow: bool,
-        parts: &[Value],
-        path: &str,
-    ) -> Result<(), Refusal> {
-        let (key, list) = member;
-        refuse_anchor(self.document, list, path)?;
-        let first = match self.document.written(list) {
+    /// The list stands in other places too, or is something else.
+    pub(super) fn insert_parts(&mut self, list: &At<'_, 'a>, parts: &[Value]) -> Result<(), Refusal> {
+        list.only_here()?;
+        let document = list.document;
+        let first = match document.written(list.node) {
             Written::Sequence([first, ..]) => *first,
-            Written::Sequence([]) | Written::Scalar { value: "" | "~" | "null", style: ScalarStyle::Plain } => {
-                return self.replace_member(member, in_flow, &Value::List(parts.to_vec()), path);
-            }
-            _ => return Err(Refusal::at(list.place, path, "must be a list")),
+            Written::Sequence([]) => return self.set(list, &Value::List(parts.to_vec())),
+            _ if list.is_null() => return self.set(list, &Value::List(parts.to_vec())),
+            _ => return Err(list.refuse("must be a list")),
         };
         let mut inserted = String::new();
-        if self.document.is_flow(list) {
-            refuse_anchor(self.document, first, path)?;
-            let start = self.document.span(first).start;
-            let pretty = self.pretty(list, start).then(|| self.column(start));
+        if document.is_flow(list.node) {
+            let start = document.span(first).start;
+            let pretty = self.pretty(list, start);
             for part in parts {
                 part.write_json(pretty, &mut inserted);
                 end_part(pretty, &mut inserted);
             }
-            self.changes.push((start..start, inserted));
+            self.change(start..start, inserted);
         } else {
-            let dash = self.skip_blank(self.after_colon(key, path)?);
-            let column = self.column(dash);
+            let dash = self.skip_blank(self.after_colon(list)?);
+            let column = self.lines.column(dash);
             for part in parts {
                 inserted.push_str("- ");
                 part.write_block(column + 2, &mut inserted);
                 break_line(column, &mut inserted);
             }
             let start = self.above_comments(dash, column);
-            self.changes.push((start..start, inserted));
+            self.change(start..start, inserted);
         }
+        self.mean(list, Change::Parts(parts.to_vec()));
         Ok(())
     }
 
     /// Puts a value in the place of a list's part.
     ///
     /// # Errors
-    /// It has an anchor.
-    pub(super) fn replace_part(&mut self, list: Node, part: Node, value: &Value, path: &str) -> Result<(), Refusal> {
-        refuse_anchor(self.document, list, path)?;
-        refuse_anchor(self.document, part, path)?;
-        let span = self.document.span(part);
+    /// The part stands in other places too.
+    pub(super) fn replace_part(&mut self, part: &At<'_, 'a>, value: &Value) -> Result<(), Refusal> {
+        part.only_here()?;
+        let span = part.document.span(part.node);
         let mut replacement = String::new();
-        if self.document.is_flow(part) {
-            let pretty = self.text[span.clone()].contains('\n').then(|| self.indentation(span.start));
+        if part.document.is_flow(part.node) {
+            let line = self.lines.start(span.start);
+            let indentation = self.lines.text[line..span.start].bytes().take_while(|byte| *byte == b' ').count();
+            let pretty = self.lines.text[span.clone()].contains('\n').then_some(indentation);
             value.write_json(pretty, &mut replacement);
-            self.changes.push((span, replacement));
+            self.change(span, replacement);
         } else {
-            value.write_block(self.column(span.start), &mut replacement);
-            self.changes.push((span.start..self.trimmed(&span), replacement));
+            value.write_block(self.lines.column(span.start), &mut replacement);
+            // A block of lines has the white space that follows it.
+            let end = span.start + self.lines.text[span.clone()].trim_end().len();
+            self.change(span.start..end, replacement);
         }
+        self.mean(part, Change::Replaced(value.clone()));
         Ok(())
     }
 
-    /// Puts a string in the place of a scalar.
+    /// Puts a value in the place of a member's: of a scalar, or of something empty.
     ///
     /// # Errors
-    /// It has an anchor, or is a block of lines.
-    pub(super) fn replace_scalar(&mut self, scalar: Node, text: &str, path: &str) -> Result<(), Refusal> {
-        refuse_anchor(self.document, scalar, path)?;
-        if let Written::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = self.document.written(scalar)
+    /// The member stands in other places too, or is a block of lines.
+    pub(super) fn set(&mut self, member: &At<'_, 'a>, value: &Value) -> Result<(), Refusal> {
+        member.only_here()?;
+        let document = member.document;
+        if let Written::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = document.written(member.node)
         {
-            return Err(Refusal::at(scalar.place, path, "is a block of lines: write it on one line"));
+            return Err(member.refuse("is a block of lines: write it on one line"));
         }
-        self.changes.push((self.document.span(scalar), quoted(text)));
-        Ok(())
-    }
-
-    /// Puts a list in the place of an empty one, or of a null.
-    fn replace_member(&mut self, (key, value): Entry, in_flow: bool, list: &Value, path: &str) -> Result<(), Refusal> {
-        let after_colon = self.after_colon(key, path)?;
-        let mut span = self.document.span(value);
+        let after_colon = self.after_colon(member)?;
+        let mut span = document.span(member.node);
         // A null may be nothing at all, and its place is then not behind the colon.
-        if span.is_empty() || self.text[after_colon..span.start].trim().is_empty() {
+        if span.is_empty() || self.lines.text[after_colon..span.start].trim().is_empty() {
             span = after_colon..span.end.max(after_colon);
         }
-        let key = self.document.span(key).start;
+        let key = document.span(member.key.unwrap_or(member.node)).start;
         let mut replacement = String::new();
-        if in_flow {
-            let pretty = self.text[self.line_start(key)..key].trim().is_empty().then(|| self.column(key));
-            replacement.push(' ');
-            list.write_json(pretty, &mut replacement);
-        } else {
-            let column = self.column(key) + 2;
-            break_line(column, &mut replacement);
-            list.write_block(column, &mut replacement);
+        match value {
+            Value::List(_) | Value::Map(_) if !member.in_flow => {
+                let column = self.lines.column(key) + 2;
+                break_line(column, &mut replacement);
+                value.write_block(column, &mut replacement);
+            }
+            _ => {
+                replacement.push(' ');
+                let pretty = self.lines.is_first(key).then(|| self.lines.column(key));
+                value.write_json(pretty, &mut replacement);
+            }
         }
-        self.changes.push((span, replacement));
+        self.change(span, replacement);
+        self.mean(member, Change::Replaced(value.clone()));
         Ok(())
     }
 
-    /// Whether a collection in brackets has its parts on lines of their own.
-    fn pretty(&self, collection: Node, first: usize) -> bool {
-        self.text[self.document.span(collection).start..first].contains('\n')
+    fn change(&mut self, span: Range<usize>, mut replacement: String) {
+        if self.lines.crlf {
+            replacement = replacement.replace('\n', "\r\n");
+        }
+        self.changes.push((span, replacement));
     }
 
-    /// The byte after a key's colon.
-    fn after_colon(&self, key: Node, path: &str) -> Result<usize, Refusal> {
-        let colon = self.skip_blank(self.document.span(key).end);
-        if !self.text[colon..].starts_with(':') {
-            return Err(Refusal::at(key.place, path, "is a key without a colon"));
+    fn mean(&mut self, at: &At<'_, '_>, change: Change) {
+        self.meant.entry(at.node.content()).or_default().push(change);
+    }
+
+    /// The column of what a collection in brackets has on lines of its own.
+    fn pretty(&self, collection: &At<'_, '_>, first: usize) -> Option<usize> {
+        let open = collection.document.span(collection.node).start;
+        self.lines.text[open..first].contains('\n').then(|| self.lines.column(first))
+    }
+
+    /// The byte after a member's colon.
+    fn after_colon(&self, member: &At<'_, '_>) -> Result<usize, Refusal> {
+        let key = member.key.ok_or_else(|| member.refuse("has no key"))?;
+        let colon = self.skip_blank(member.document.span(key).end);
+        if !self.lines.text[colon..].starts_with(':') {
+            return Err(member.refuse("is a key without a colon"));
         }
         Ok(colon + 1)
     }
 
     /// The first byte from one on that is neither white space nor in a comment.
     fn skip_blank(&self, mut at: usize) -> usize {
+        let text = self.lines.text;
         loop {
-            let rest = &self.text[at..];
-            at += rest.len() - rest.trim_start().len();
-            if !self.text[at..].starts_with('#') {
+            at += text[at..].len() - text[at..].trim_start().len();
+            if !text[at..].starts_with('#') {
                 return at;
             }
-            at += self.text[at..].find('\n').unwrap_or(self.text.len() - at);
+            at += text[at..].find('\n').unwrap_or(text.len() - at);
         }
-    }
-
-    /// Where a span ends without the white space that a block scalar's may have.
-    fn trimmed(&self, span: &Range<usize>) -> usize {
-        span.start + self.text[span.clone()].trim_end().len()
-    }
-
-    fn line_start(&self, at: usize) -> usize {
-        self.text[..at].rfind('\n').map_or(0, |newline| newline + 1)
-    }
-
-    fn column(&self, at: usize) -> usize {
-        self.text[self.line_start(at)..at].chars().count()
-    }
-
-    /// The column in which a line's first character stands.
-    fn indentation(&self, at: usize) -> usize {
-        let line = &self.text[self.line_start(at)..at];
-        line.len() - line.trim_start().len()
     }
 
     /// Where the comments begin that stand right above a line and in its column: they are about what follows.
     fn above_comments(&self, start: usize, column: usize) -> usize {
         let mut at = start;
         loop {
-            let line = self.line_start(at);
-            if line == 0 || !self.text[line..at].bytes().all(|byte| byte == b' ') {
+            let line = self.lines.start(at);
+            if line == 0 || !self.lines.is_first(at) {
                 return at;
             }
-            let above = self.line_start(line - 1);
-            let comment = self.text[above..].get(column..).is_some_and(|rest| rest.starts_with('#'));
-            if !comment || !self.text[above..].bytes().take(column).all(|byte| byte == b' ') {
+            let above = self.lines.start(line - 1);
+            let indentation = self.lines.text[above..].bytes().take_while(|byte| *byte == b' ').count();
+            if indentation != column || !self.lines.text[above + column..].starts_with('#') {
                 return at;
             }
             at = above + column;

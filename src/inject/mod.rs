@@ -20,14 +20,18 @@
 //! What can't be edited safely is refused with its place: aliases, anchors and merge keys where something would have to
 //! change, members given twice, and pods in which the log would not be what it promises (`pod`).
 
+mod at;
 mod edit;
 mod pod;
 mod value;
 
 use std::fmt;
 
-use self::pod::{Identity, inject_pod};
-use crate::yaml::{Document, Entry, Node, Place, ScalarStyle, Written};
+use self::at::At;
+use self::edit::{Editor, Lines};
+use self::pod::{Identity, Sidecar, inject_pod};
+use self::value::Value;
+use crate::yaml::{Document, Place, Written};
 
 /// What may differ from the sidecar as it is given.
 #[derive(Debug, Clone, Default)]
@@ -88,80 +92,104 @@ struct Refusal {
     reason: String,
 }
 
-impl Refusal {
-    fn at(place: Place, path: &str, reason: impl Into<String>) -> Self {
-        Self { place, path: path.to_owned(), reason: reason.into() }
-    }
-}
-
 /// Adds the sidecar to every pod in YAML or JSON manifests: Pods, Jobs, `CronJobs`, Deployments, `StatefulSets`, `DaemonSets`,
-/// `ReplicaSets`, and Lists of them, in any number of documents. Other objects stay as they are.
+/// `ReplicaSets`, `ReplicationControllers`, and Lists of them, in any number of documents. Other objects stay as they are.
 ///
 /// # Errors
 /// The text is neither YAML nor JSON, or an object can't be injected. Nothing is injected then.
 pub fn inject(text: &str, options: &Options) -> Result<Injected, InjectError> {
-    let unread = |place, reason| InjectError { place, object: None, path: String::new(), reason };
-    // Lines are looked for by their newlines.
-    if let Some(line) = text.split('\n').position(|line| line.strip_suffix('\r').unwrap_or(line).contains('\r')) {
-        return Err(unread((line as u64 + 1, 1), "a carriage return that ends no line".to_owned()));
-    }
-    let documents = Document::parse_all(text).map_err(|fault| unread(fault.place, fault.reason))?;
-    let (mut changes, mut notes) = (Vec::new(), Vec::new());
+    refuse_odd_line_ends(text)?;
+    let documents = parse(text)?;
+    let lines = Lines::new(text);
+    let sidecar = Sidecar::new(options);
+    let (mut changes, mut expected, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for document in &documents {
-        let Some(root) = document.root else { continue };
-        let mut editor = edit::Editor::new(document, text);
-        inject_object(&mut editor, root, None, "", options, &mut notes)?;
-        changes.extend(editor.into_changes());
+        let mut editor = Editor::new(&lines);
+        if let Some(root) = At::root(document) {
+            inject_object(&mut editor, &root, None, &sidecar, &mut notes)?;
+        }
+        changes.extend_from_slice(editor.changes());
+        expected.push(editor.expected(document));
     }
-    Ok(Injected { text: edit::apply(text, changes), notes })
+    let injected = edit::apply(text, changes);
+    // There is always another way to write YAML: what was written is read again, and is what was meant, or it is refused.
+    let read = parse(&injected).unwrap_or_default();
+    let read: Vec<_> = read.iter().map(|document| document.root.map(|root| Value::read(document, root))).collect();
+    if read != expected {
+        let odd = read.iter().zip(&expected).position(|(read, expected)| read != expected).unwrap_or_default();
+        let place = documents[odd].root.map_or((1, 1), |root| root.place);
+        let reason = "is written in a way that can't be edited: write its pods' members plainly, one a line";
+        return Err(unread(place, reason));
+    }
+    Ok(Injected { text: injected, notes })
+}
+
+fn unread(place: Place, reason: impl Into<String>) -> InjectError {
+    InjectError { place, object: None, path: String::new(), reason: reason.into() }
+}
+
+fn parse(text: &str) -> Result<Vec<Document<'_>>, InjectError> {
+    Document::parse_all(text).map_err(|fault| {
+        let several = fault.reason.contains("document start");
+        let help = if several { "; between objects stands a line with `---`" } else { "" };
+        unread(fault.place, fault.reason + help)
+    })
+}
+
+/// Versions of YAML disagree on what else than a newline ends a line, and thereby on what is a comment.
+fn refuse_odd_line_ends(text: &str) -> Result<(), InjectError> {
+    let odd = |line: &str| line.strip_suffix('\r').unwrap_or(line).contains(['\r', '\u{85}', '\u{2028}', '\u{2029}']);
+    match text.split('\n').position(odd) {
+        Some(line) => {
+            let reason = "holds a character that ends a line for some readers only (a lone carriage return, U+0085, U+2028, U+2029)";
+            Err(unread((line as u64 + 1, 1), reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Injects an object, or those of a list.
-fn inject_object(
-    editor: &mut edit::Editor<'_, '_>,
-    object: Node,
+fn inject_object<'a>(
+    editor: &mut Editor<'_, 'a>,
+    object: &At<'_, 'a>,
     listed_as: Option<(&str, &str)>,
-    path: &str,
-    options: &Options,
+    sidecar: &Sidecar,
     notes: &mut Vec<String>,
 ) -> Result<(), InjectError> {
-    let document = editor.document();
-    let Written::Mapping(_) = document.written(object) else { return Ok(()) };
-    let told = |kind: &str, refusal: Refusal| {
-        let metadata = member(document, object, "metadata", "").ok().flatten();
-        let name = metadata.and_then(|(_, metadata)| member(document, metadata, "name", "").ok().flatten());
-        let name = name.map_or("(no name)", |(_, name)| document.text(name));
-        InjectError {
-            place: refusal.place,
-            object: Some(format!("{kind} {name}")),
-            path: refusal.path,
-            reason: refusal.reason,
-        }
+    let Written::Mapping(_) = object.document.written(object.node) else { return Ok(()) };
+    let refused = |kind: &str, refusal: Refusal| InjectError {
+        place: refusal.place,
+        object: Some(name_of(object, kind)),
+        path: refusal.path,
+        reason: refusal.reason,
     };
-    let text_of = |name: &str| -> Result<Option<&str>, Refusal> {
-        Ok(member(document, object, name, name)?.map(|(_, value)| document.text(value)))
+    let said = |name: &str| {
+        let member = object.member(name).map_err(|refusal| refused("object", refusal))?;
+        Ok(member.map(|member| member.text()))
     };
-    let kind = text_of("kind").map_err(|refusal| told("object", refusal))?;
-    let version = text_of("apiVersion").map_err(|refusal| told("object", refusal))?;
     // The items of a `JobList` need not say that they are Jobs.
-    let (Some(version), Some(kind)) = (version.or(listed_as.map(|l| l.0)), kind.or(listed_as.map(|l| l.1))) else {
-        return Ok(());
-    };
+    let version = said("apiVersion")?.or(listed_as.map(|listed| listed.0));
+    let kind = said("kind")?.or(listed_as.map(|listed| listed.1));
+    let (Some(version), Some(kind)) = (version, kind) else { return Ok(()) };
     if let Some(item_kind) = kind.strip_suffix("List") {
-        let items = member(document, object, "items", "items").map_err(|refusal| told(kind, refusal))?;
-        let Some((_, items)) = items else { return Ok(()) };
-        let Written::Sequence(parts) = document.written(items) else { return Ok(()) };
         let listed_as = (!item_kind.is_empty()).then_some((version, item_kind));
-        for (index, item) in parts.iter().enumerate() {
-            inject_object(editor, *item, listed_as, &format!("{path}items[{index}]."), options, notes)?;
+        for item in object.parts_of("items").map_err(|refusal| refused(kind, refusal))? {
+            inject_object(editor, &item, listed_as, sidecar, notes)?;
         }
         return Ok(());
     }
     let Some(way) = way_to_pod(version, kind) else { return Ok(()) };
-    let injected = inject_template(editor, object, kind, way, path, options).map_err(|refusal| told(kind, refusal))?;
-    let name = told(kind, Refusal::at((0, 0), "", "")).object.unwrap_or_default();
+    let injected = inject_template(editor, object, kind, way, sidecar).map_err(|refusal| refused(kind, refusal))?;
+    let name = name_of(object, kind);
     notes.extend(injected.into_iter().map(|note| format!("{name}: {note}")));
     Ok(())
+}
+
+/// An object's kind and name.
+fn name_of(object: &At<'_, '_>, kind: &str) -> String {
+    let metadata = object.member("metadata").ok().flatten();
+    let name = metadata.and_then(|metadata| metadata.member("name").ok().flatten());
+    format!("{kind} {}", name.map_or("(no name)", |name| name.text()))
 }
 
 /// The members that lead from an object to its pod's; of other objects nothing.
@@ -169,82 +197,26 @@ fn way_to_pod(version: &str, kind: &str) -> Option<&'static [&'static str]> {
     let group = version.split_once('/').map_or("", |(group, _)| group);
     match (group, kind) {
         ("", "Pod") => Some(&[]),
-        ("batch", "Job") | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => {
-            Some(&["spec", "template"])
-        }
+        ("batch", "Job")
+        | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+        | ("", "ReplicationController") => Some(&["spec", "template"]),
         ("batch", "CronJob") => Some(&["spec", "jobTemplate", "spec", "template"]),
         _ => None,
     }
 }
 
 /// Injects the pod at the end of the way, and says what was done.
-fn inject_template(
-    editor: &mut edit::Editor<'_, '_>,
-    object: Node,
+fn inject_template<'a>(
+    editor: &mut Editor<'_, 'a>,
+    object: &At<'_, 'a>,
     kind: &str,
     way: &[&str],
-    path: &str,
-    options: &Options,
+    sidecar: &Sidecar,
 ) -> Result<Vec<String>, Refusal> {
-    let document = editor.document();
-    let mut path = path.trim_end_matches('.').to_owned();
-    let mut node = object;
-    for name in way {
-        node = required(document, node, name, &mut path)?;
-    }
-    let labelled_as_job = || -> Result<bool, Refusal> {
-        let Some((_, metadata)) = member(document, node, "metadata", &path)? else { return Ok(false) };
-        let Some((_, labels)) = member(document, metadata, "labels", &path)? else { return Ok(false) };
-        Ok(member(document, labels, "batch.kubernetes.io/job-name", &path)?.is_some())
-    };
-    let of_job = matches!(kind, "Job" | "CronJob") || labelled_as_job()?;
+    let template = way.iter().try_fold(object.clone(), |at, name| at.required(name))?;
+    let labels = template.member("metadata")?.map_or(Ok(None), |metadata| metadata.member("labels"))?;
+    let job_name = labels.map_or(Ok(None), |labels| labels.member("batch.kubernetes.io/job-name"))?;
+    let of_job = matches!(kind, "Job" | "CronJob") || job_name.is_some();
     let identity = if of_job { Identity::Job } else { Identity::Pod };
-    let spec = required(document, node, "spec", &mut path)?;
-    inject_pod(editor, spec, identity, &path, options)
-}
-
-/// A member that leads to what is to be changed.
-fn required(document: &Document<'_>, mapping: Node, name: &str, path: &mut String) -> Result<Node, Refusal> {
-    path.push_str(if path.is_empty() { "" } else { "." });
-    path.push_str(name);
-    let found = member(document, mapping, name, path)?;
-    let (_, value) = found.ok_or_else(|| Refusal::at(mapping.place, path, "is missing"))?;
-    refuse_anchor(document, value, path)?;
-    Ok(value)
-}
-
-/// What is an alias, or has an anchor, stands in other places too, which would change with it.
-fn refuse_anchor(document: &Document<'_>, node: Node, path: &str) -> Result<(), Refusal> {
-    if let Written::Alias = document.written(node) {
-        return Err(Refusal::at(node.place, path, "is an alias: write it out"));
-    }
-    if document.is_anchored(node) {
-        return Err(Refusal::at(
-            node.place,
-            path,
-            "has an anchor, so that other places would change too: write it out",
-        ));
-    }
-    Ok(())
-}
-
-/// The member of a mapping that has a name; a null has none.
-fn member(document: &Document<'_>, mapping: Node, name: &str, path: &str) -> Result<Option<Entry>, Refusal> {
-    let entries = match document.written(mapping) {
-        Written::Mapping(entries) => entries,
-        Written::Scalar { value: "" | "~" | "null", style: ScalarStyle::Plain } => return Ok(None),
-        Written::Alias => return Err(Refusal::at(mapping.place, path, "is within an alias: write it out")),
-        _ => return Err(Refusal::at(mapping.place, path, "is not within a mapping")),
-    };
-    let mut named = entries.iter().filter(|(key, _)| document.text(*key) == name);
-    let Some(found) = named.next() else {
-        return match entries.iter().find(|(key, _)| document.text(*key) == "<<") {
-            Some((key, _)) => Err(Refusal::at(key.place, path, "may stand in what is merged here: write it out")),
-            None => Ok(None),
-        };
-    };
-    if let Some((second, _)) = named.next() {
-        return Err(Refusal::at(second.place, path, "given twice"));
-    }
-    Ok(Some(*found))
+    inject_pod(editor, &template.required("spec")?, identity, sidecar)
 }

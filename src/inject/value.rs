@@ -1,5 +1,7 @@
 //! Values as manifests have them: with their order, and with scalars as they are spelt.
 
+use std::collections::BTreeMap;
+
 use crate::yaml::{Document, Node, ScalarStyle, Written};
 
 /// A value of a manifest.
@@ -13,30 +15,62 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A mapping.
     Map(Vec<(String, Value)>),
+    /// What stands at another place, as the document's anchors are counted.
+    Alias(usize),
+}
+
+/// What becomes of a node.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    /// Another value takes its place.
+    Replaced(Value),
+    /// Members are added to the mapping.
+    Members(Vec<(String, Value)>),
+    /// Parts are added at the front of the list.
+    Parts(Vec<Value>),
 }
 
 impl Value {
-    /// The value of a node; an alias has none.
-    pub(super) fn read(document: &Document<'_>, node: Node) -> Option<Self> {
-        Some(match document.written(node) {
-            Written::Alias => return None,
-            Written::Scalar { value, style: ScalarStyle::Plain } if is_plain(value) => Self::Plain(value.to_owned()),
-            Written::Scalar { value, .. } => Self::Text(value.to_owned()),
-            Written::Sequence(parts) => {
-                Self::List(parts.iter().map(|part| Self::read(document, *part)).collect::<Option<_>>()?)
+    /// The value of a node.
+    pub(super) fn read(document: &Document<'_>, node: Node) -> Self {
+        Self::read_changed(document, node, &BTreeMap::new())
+    }
+
+    /// The value that a node has when contents of the document have changed.
+    pub(super) fn read_changed(document: &Document<'_>, node: Node, changes: &BTreeMap<usize, Vec<Change>>) -> Self {
+        let read = |node: Node| Self::read_changed(document, node, changes);
+        let mut value = match document.written(node) {
+            Written::Alias => return Self::Alias(document.anchor_number(node)),
+            Written::Scalar { value: spelt, style: ScalarStyle::Plain } if is_plain(spelt) => {
+                Self::Plain(if document.is_null(node) { "null" } else { spelt }.to_owned())
             }
-            Written::Mapping(entries) => Self::Map(
-                entries
-                    .iter()
-                    .map(|(key, value)| Some((document.text(*key).to_owned(), Self::read(document, *value)?)))
-                    .collect::<Option<_>>()?,
-            ),
-        })
+            Written::Scalar { value, .. } => Self::Text(value.to_owned()),
+            Written::Sequence(parts) => Self::List(parts.iter().map(|part| read(*part)).collect()),
+            Written::Mapping(entries) => {
+                Self::Map(entries.iter().map(|(key, value)| (document.text(*key).to_owned(), read(*value))).collect())
+            }
+        };
+        for change in changes.get(&node.content()).into_iter().flatten() {
+            match (&mut value, change) {
+                (value, Change::Replaced(by)) => *value = by.clone(),
+                (Self::Map(members), Change::Members(added)) => members.extend(added.iter().cloned()),
+                (Self::List(parts), Change::Parts(added)) => {
+                    parts.splice(0..0, added.iter().cloned());
+                }
+                (value, _) => unreachable!("{value:?} has neither members nor parts"),
+            }
+        }
+        value
     }
 
     /// A mapping.
-    pub(super) fn map<const N: usize>(entries: [(&str, Value); N]) -> Self {
-        Self::Map(entries.map(|(key, value)| (key.to_owned(), value)).into())
+    pub(super) fn map<const N: usize>(members: [(&str, Value); N]) -> Self {
+        Self::members(members.into())
+    }
+
+    /// A mapping.
+    pub(super) fn members(members: Vec<(&str, Value)>) -> Self {
+        Self::Map(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     /// A string.
@@ -105,6 +139,7 @@ impl Value {
             Self::Map(_) => out.push_str("{}"),
             Self::Plain(text) => out.push_str(text),
             Self::Text(text) => write_scalar(text, out),
+            Self::Alias(_) => unreachable!("nothing with an alias is written"),
         }
     }
 
@@ -125,6 +160,7 @@ impl Value {
             Self::Text(text) => return out.push_str(&quoted(text)),
             Self::List(parts) => ('[', ']', parts.len()),
             Self::Map(entries) => ('{', '}', entries.len()),
+            Self::Alias(_) => unreachable!("nothing with an alias is written"),
         };
         out.push(open);
         for index in 0..count {
@@ -157,6 +193,7 @@ impl PartialEq for Value {
         match (self, other) {
             (Self::Plain(a), Self::Plain(b)) | (Self::Text(a), Self::Text(b)) => a == b,
             (Self::List(a), Self::List(b)) => a == b,
+            (Self::Alias(a), Self::Alias(b)) => a == b,
             (Self::Map(a), Self::Map(_)) => {
                 let Self::Map(b) = other else { return false };
                 a.len() == b.len() && a.iter().all(|(key, value)| other.get(key) == Some(value))
@@ -169,7 +206,7 @@ impl PartialEq for Value {
 /// Whether an unquoted scalar is no string.
 fn is_plain(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    matches!(text, "" | "~" | "null" | "true" | "false")
+    matches!(text, "" | "~" | "null" | "Null" | "NULL" | "true" | "false")
         || (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 

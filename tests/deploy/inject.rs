@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use audit_log::inject::{Options, inject};
+use audit_log::inject::{Injected, Options, inject};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -24,7 +24,8 @@ fn run(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // With a bad flag it ends without reading.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     child.wait_with_output().unwrap()
 }
 
@@ -72,11 +73,18 @@ fn an_older_sidecar_is_replaced_and_the_rest_stays() {
     assert_eq!(second.text, first.text.replace("r/audit-log:1", "r/audit-log:2"));
     let third = inject(&second.text, &options("r/audit-log:2")).unwrap();
     assert_eq!((third.notes.concat(), third.text), ("Pod p: sidecar is there".to_owned(), second.text.clone()));
+    // With the line ends of Windows, those are its own.
+    assert_eq!(injected(&pod.replace('\n', "\r\n")), injected(pod).replace('\n', "\r\n"));
     // As kubectl prints it: other order, other quotes, other style.
     let printed = serde_json::to_string_pretty(&documents(&second.text)[0]).unwrap();
     assert_eq!(inject(&printed, &options("r/audit-log:2")).unwrap().text, printed);
+    // One that is not the first stays where it is, and that is told.
     let moved = "apiVersion: v1\nkind: Pod\nspec:\n  initContainers:\n  - name: first # stays\n    image: i\n    env: []\n  - restartPolicy: Always # goes\n    name: audit-log\n    command: |\n      x\n\n  # stays\n  - name: last\n    image: i\n    args: []\n  containers: [{name: a}]\n";
-    let replaced = injected(moved);
+    let Injected { text: replaced, notes } = inject(moved, &Options::default()).unwrap();
+    assert_eq!(
+        notes[1],
+        "Pod (no name): spec.initContainers[1]: is not the first: what stands before it runs without the log"
+    );
     assert_eq!(documents(&replaced)[0]["spec"]["initContainers"][1], sidecar("pod"));
     assert!(
         replaced.contains("- name: first # stays\n") && replaced.contains("\n  # stays\n  - name: last\n"),
@@ -103,18 +111,31 @@ fn options_change_what_they_name_and_nothing_else() {
         (
             Options { fs_group: Some(2000), ..Options::default() },
             "  containers:",
-            "  securityContext:\n    fsGroup: 2000\n  containers:",
+            "  securityContext:\n    fsGroup: 2000\n    fsGroupChangePolicy: OnRootMismatch\n  containers:",
         ),
     ] {
         assert!(plain.contains(from), "{from}");
         assert_eq!(inject(pod, &options).unwrap().text, plain.replace(from, to));
     }
     let group = Options { fs_group: Some(2000), ..Options::default() };
-    let other = "apiVersion: v1\nkind: Pod\nspec:\n  securityContext: {runAsUser: 1}\n  containers: [{name: a}]\n";
-    let text = inject(other, &group).unwrap().text;
-    assert_eq!(documents(&text)[0]["spec"]["securityContext"], json!({"fsGroup": 2000, "runAsUser": 1}));
-    let own = other.replace("runAsUser: 1", "fsGroup: 1");
-    assert_eq!(documents(&inject(&own, &group).unwrap().text)[0]["spec"]["securityContext"], json!({"fsGroup": 1}));
+    for (before, after) in [
+        ("{runAsUser: 1}", json!({"fsGroup": 2000, "fsGroupChangePolicy": "OnRootMismatch", "runAsUser": 1})),
+        ("{}", json!({"fsGroup": 2000, "fsGroupChangePolicy": "OnRootMismatch"})),
+        ("", json!({"fsGroup": 2000, "fsGroupChangePolicy": "OnRootMismatch"})),
+        ("{fsGroupChangePolicy: Always}", json!({"fsGroup": 2000, "fsGroupChangePolicy": "Always"})),
+        ("{fsGroup: 1}", json!({"fsGroup": 1})),
+    ] {
+        let pod =
+            format!("apiVersion: v1\nkind: Pod\nspec:\n  securityContext: {before}\n  containers: [{{name: a}}]\n");
+        assert_eq!(documents(&inject(&pod, &group).unwrap().text)[0]["spec"]["securityContext"], after, "{before}");
+    }
+    for (flag, value) in
+        [("--image", ""), ("--image", "a b"), ("--claim", ""), ("--claim", "A"), ("--config-map", "a\nb")]
+    {
+        let output = run(&[flag, value], pod);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{flag} {value}");
+        assert!(String::from_utf8(output.stderr).unwrap().starts_with(&format!("audit-log: {flag}: must be ")));
+    }
 }
 
 #[test]
@@ -122,6 +143,10 @@ fn a_pods_own_volume_of_the_name_is_used() {
     let pod = "apiVersion: v1\nkind: Pod\nspec:\n  volumes:\n    - {name: audit-log, emptyDir: {}}\n  containers: [{name: a}]\n";
     let spec = &documents(&injected(pod))[0]["spec"];
     assert_eq!(spec["volumes"], json!([volumes()[1], {"name": "audit-log", "emptyDir": {}}]));
+    // The API server fills in what was left out.
+    let filled = "apiVersion: v1\nkind: Pod\nspec:\n  volumes:\n  - {name: audit-log-config, configMap: {name: c, defaultMode: 420}}\n  containers: [{name: a}]\n";
+    let same = Options { config_map: Some("c".to_owned()), ..Options::default() };
+    assert_eq!(documents(&inject(filled, &same).unwrap().text)[0]["spec"]["volumes"].as_array().unwrap().len(), 2);
     let error = inject(pod, &Options { claim: Some("audit-log".to_owned()), ..Options::default() }).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -134,122 +159,128 @@ fn job(spec: &str) -> String {
     format!("apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j}}\nspec:\n  template:\n    spec:\n{spec}")
 }
 
-/// A line of a pod.
-const CONTAINERS: &str = "      containers: [{name: a}]\n";
-
 /// Each text is refused with what is expected: the place, the object, the member and the reason.
-fn assert_refused<const N: usize>(cases: [(String, &str); N]) {
-    for (text, expected) in cases {
-        let error = inject(&text, &Options::default()).map(|done| done.text).expect_err(&text).to_string();
-        assert!(error.starts_with(expected), "{error}\n{text}");
-    }
+fn assert_refused(text: &str, expected: &str) {
+    let error = inject(text, &Options::default()).map(|done| done.text).expect_err(text).to_string();
+    assert!(error.starts_with(expected), "{error}\n{text}");
 }
 
 #[test]
 fn a_pod_in_which_the_log_would_keep_no_promise_is_refused() {
-    assert_refused([
+    for (spec, expected) in [
         (
-            job(&format!("{CONTAINERS}      hostNetwork: true\n")),
-            "8:7: Job j: spec.template.spec.hostNetwork: the log would listen for the whole node",
+            "      containers: [{name: a}]\n      hostNetwork: true\n",
+            "8:7: Job j: spec.template.spec.hostNetwork: the log would listen for the whole node: anybody there could write to it",
         ),
         (
-            job(&format!("{CONTAINERS}      hostPID: true\n")),
-            "8:7: Job j: spec.template.spec.hostPID: the job could see",
+            "      containers: [{name: a}]\n      hostNetwork: YES\n",
+            "8:7: Job j: spec.template.spec.hostNetwork: the log would listen for the whole node: anybody there could write to it",
         ),
         (
-            job(&format!("{CONTAINERS}      shareProcessNamespace: true\n")),
-            "8:7: Job j: spec.template.spec.shareProcessNamespace: the job could see",
+            "      containers: [{name: a}]\n      hostPID: on\n",
+            "8:7: Job j: spec.template.spec.hostPID: the job could see and end the sidecar's process",
         ),
         (
-            job(&format!("{CONTAINERS}      os: {{name: windows}}\n")),
-            "8:18: Job j: spec.template.spec.os.name: the sidecar runs on linux only",
+            "      containers: [{name: a}]\n      shareProcessNamespace: y\n",
+            "8:7: Job j: spec.template.spec.shareProcessNamespace: the job could see and end the sidecar's process",
         ),
         (
-            job("      containers:\n        - name: audit-log\n"),
-            "8:11: Job j: spec.template.spec.containers[0]: `audit-log` is the sidecar's name",
+            "      containers: [{name: a}]\n      hostNetwork: \"true\"\n",
+            "8:7: Job j: spec.template.spec.hostNetwork: must be true or false",
         ),
         (
-            job(&format!("{CONTAINERS}      initContainers: [{{name: audit-log}}]\n")),
-            "8:24: Job j: spec.template.spec.initContainers[0]: `audit-log` is the sidecar's name",
+            "      containers: [{name: a}]\n      os: {name: windows}\n",
+            "8:12: Job j: spec.template.spec.os.name: the sidecar runs on linux only",
         ),
         (
-            job("      containers: [{name: a, volumeMounts: [{name: v, mountPath: //audit/x}]}]\n"),
-            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write",
+            "      containers:\n        - name: audit-log\n",
+            "8:11: Job j: spec.template.spec.containers[0]: `audit-log` is the sidecar's name, and this is none: it must go",
         ),
         (
-            job("      containers: [{name: a, volumeMounts: [{name: audit-log, mountPath: /x}]}]\n"),
-            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write",
+            "      containers: [{name: a}]\n      initContainers: [{name: audit-log}]\n",
+            "8:24: Job j: spec.template.spec.initContainers[0]: `audit-log` is the sidecar's name, and this is none: it must go",
         ),
         (
-            job(&format!(
-                "{CONTAINERS}      initContainers: [{{name: b, volumeMounts: [{{name: v, mountPath: /audit, readOnly: false}}]}}]\n"
-            )),
-            "8:49: Job j: spec.template.spec.initContainers[0].volumeMounts[0]: only the sidecar may write",
+            "      containers: [{name: a}]\n      ephemeralContainers: [{name: audit-log}]\n",
+            "8:29: Job j: spec.template.spec.ephemeralContainers[0]: `audit-log` is the sidecar's name, and this is none: it must go",
         ),
         (
-            job(&format!(
-                "{CONTAINERS}      ephemeralContainers: [{{name: b, volumeMounts: [{{name: v, mountPath: /audit}}]}}]\n"
-            )),
-            "8:54: Job j: spec.template.spec.ephemeralContainers[0].volumeMounts[0]: only the sidecar may write",
+            "      containers: [{name: a, volumeMounts: [{name: v, mountPath: //audit/x}]}]\n",
+            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it with `read",
         ),
-    ]);
+        (
+            "      containers: [{name: a, volumeMounts: [{name: v, mountPath: /x/../audit}]}]\n",
+            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it with `read",
+        ),
+        (
+            "      containers: [{name: a, volumeMounts: [{name: audit-log, mountPath: /x}]}]\n",
+            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it with `read",
+        ),
+        (
+            "      containers: [{name: a, volumeMounts: [{name: d, mountPath: /d}]}]\n      volumes: [{name: d, persistentVolumeClaim: {claimName: audit-log}}]\n",
+            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it with `read",
+        ),
+        (
+            "      containers: [{name: a, volumeMounts: [{name: d, mountPath: /d}]}]\n      volumes: [{name: d, persistentVolumeClaim: {claimName: x}}, {name: audit-log, persistentVolumeClaim: {claimName: x}}]\n",
+            "7:45: Job j: spec.template.spec.containers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it with `read",
+        ),
+        (
+            "      containers: [{name: a, volumeDevices: [{name: audit-log, devicePath: /d}]}]\n",
+            "7:46: Job j: spec.template.spec.containers[0].volumeDevices[0]: only the sidecar may write to /audit: mount it with `rea",
+        ),
+        (
+            "      containers: [{name: a}]\n      initContainers: [{name: b, volumeMounts: [{name: v, mountPath: /audit, readOnly: false}]}]\n",
+            "8:49: Job j: spec.template.spec.initContainers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it with `",
+        ),
+        (
+            "      containers: [{name: a}]\n      ephemeralContainers: [{name: b, volumeMounts: [{name: v, mountPath: /audit}]}]\n",
+            "8:54: Job j: spec.template.spec.ephemeralContainers[0].volumeMounts[0]: only the sidecar may write to /audit: mount it w",
+        ),
+    ] {
+        assert_refused(&job(spec), expected);
+    }
 }
 
 #[test]
 fn what_cannot_be_edited_is_refused_with_its_place_and_nothing_comes_out() {
-    assert_refused([
-        ("a: [\n".to_owned(), "1:4: unclosed bracket"),
-        ("{\"a\": 1} x".to_owned(), "1:10: "),
-        ("a: 1\r\nb: 2\r# c\n".to_owned(), "2:1: a carriage return"),
-        (
-            job("      containers: [name: a]\n"),
-            "7:20: Job j: spec.template.spec.containers[0]: is a mapping without braces",
-        ),
-        (job("      restartPolicy: Never\n"), "7:7: Job j: spec.template.spec: has no containers"),
-        (job("      containers: 1\n"), "7:19: Job j: spec.template.spec.containers: must be a list"),
-        (job(&format!("{CONTAINERS}      containers: []\n")), "8:7: Job j: spec.template.spec: given twice"),
-        (job("      <<: {}\n"), "7:7: Job j: spec.template.spec: may stand in what is merged here"),
-        (job("      containers: &c [{name: a}]\n"), "7:22: Job j: spec.template.spec.containers: has an anchor"),
-        (
-            job("      containers:\n        - &a {name: a}\n        - *a\n"),
-            "8:14: Job j: spec.template.spec.containers[0]: has an anchor",
-        ),
-        (
-            format!(
-                "x: &s {{containers: []}}\n{}",
-                job("").replace("spec:\n      ", "x").replace("    spec:\n", "    spec: *s\n")
-            ),
-            "7:11: Job j: spec.template.spec: is an alias",
-        ),
-        (
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: &s\n  containers: []\n".to_owned(),
-            "5:3: Pod p: spec: has an anchor",
-        ),
-        (
-            "apiVersion: apps/v1\nkind: Deployment\nspec: {}\n".to_owned(),
-            "3:7: Deployment (no name): spec.template: is missing",
-        ),
-        (format!("kind: Service\n---\n{}", job("      containers: 1\n")), "9:19: Job j: "),
-        (
-            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: p}\n  spec: {}\n"
-                .to_owned(),
-            "7:9: Pod p: items[0].spec: has no containers",
-        ),
-        (
-            job("      containers: [{name: a, env: [{name: NO_PROXY, value: &v x}]}]\n"),
-            "7:63: Job j: spec.template.spec.containers[0].env[0].value: has an anchor",
-        ),
-        (
-            job(
-                "      containers:\n        - name: a\n          env:\n            - name: no_proxy\n              value: >-\n                x\n",
-            ),
-            "12:17: Job j: spec.template.spec.containers[0].env[0].value: is a block of lines",
-        ),
-    ]);
+    for (text, expected) in [
+        ("a: [\n".to_owned(), "1:4: unclosed bracket '['"),
+        ("{\"a\": 1} x".to_owned(), "1:10: did not find expected <document start>; between objects stands a line with `---`"),
+        ("{\"a\": 1}\n{\"b\": 1}\n".to_owned(), "2:1: did not find expected <document start>; between objects stands a line with `---`"),
+        ("a: 1\r\nb: 2\r# c\n".to_owned(), "2:1: holds a character that ends a line for some readers only (a lone carriage return, U+0085, U+2028, U+2029)"),
+        ("a: 1 # \u{2028}b: 2\n".to_owned(), "1:1: holds a character that ends a line for some readers only (a lone carriage return, U+0085, U+2028, U+2029)"),
+        (job("      restartPolicy: Never\n"), "6:5: Job j: spec.template.spec: has no containers"),
+        (job("      containers: 1\n"), "7:7: Job j: spec.template.spec.containers: must be a list"),
+        (job("      containers: []\n"), "7:7: Job j: spec.template.spec.containers: is empty"),
+        (job("      containers: [{name: a}]\n      containers: []\n"), "8:7: Job j: spec.template.spec.containers: given twice"),
+        (job("      <<: {}\n"), "7:7: Job j: spec.template.spec.hostNetwork: may stand in what is merged here: write it out"),
+        (job("      containers: &c [{name: a}]\n"), "7:7: Job j: spec.template.spec.containers: has an anchor, so that other places would change too: write it out"),
+        (job("      containers:\n        - &a {name: a}\n        - *a\n"), "9:11: Job j: spec.template.spec.containers[1]: is an alias: write it out"),
+        ("x: &s {containers: []}\napiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  template:\n    spec: *s\n".to_owned(), "7:5: Job j: spec.template.spec: is an alias: write it out"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: &s\n  containers: [{name: a}]\n".to_owned(), "4:1: Pod p: spec: has an anchor, so that other places would change too: write it out"),
+        ("apiVersion: apps/v1\nkind: Deployment\nspec: {}\n".to_owned(), "3:1: Deployment (no name): spec: `template` is missing"),
+        ("kind: Service\n---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  template:\n    spec:\n      containers: 1\n".to_owned(), "9:7: Job j: spec.template.spec.containers: must be a list"),
+        ("apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: p}\n  spec: {}\n".to_owned(), "7:3: Pod p: items[0].spec: has no containers"),
+        (job("      containers: [{name: a, env: [{name: NO_PROXY, value: &v x}]}]\n"), "7:53: Job j: spec.template.spec.containers[0].env[0].value: has an anchor, so that other places would change too: write "),
+        (job("      containers: [{name: a, env: &e []}, {name: b, env: *e}]\n"), "7:30: Job j: spec.template.spec.containers[0].env: has an anchor, so that other places would change too: write it out"),
+        (job("      containers: [{name: a, env: [&x {name: A}, *x]}]\n"), "7:50: Job j: spec.template.spec.containers[0].env[1]: is an alias: write it out"),
+        (job("      containers: [{name: a, env: [&x {name: A}, {<<: *x}]}]\n"), "7:51: Job j: spec.template.spec.containers[0].env[1].name: may stand in what is merged here: write it out"),
+        (job("      containers:\n        - name: a\n          env:\n            - name: no_proxy\n              value: >-\n                x\n"), "11:15: Job j: spec.template.spec.containers[0].env[0].value: is a block of lines: write it on one line"),
+        (job("      containers: [name: a]\n"), "7:20: Job j: spec.template.spec.containers[0]: is a mapping without braces: put them around it"),
+        (job("      containers: [{name: a}]\n      volumes: {volumes}\n"), "8:7: Job j: spec.template.spec.volumes: must be a list"),
+        (job("      containers: [{name: a, env}]\n"), "7:30: Job j: spec.template.spec.containers[0].env: is a key without a colon"),
+        (job("      schedulerName: \"x\n      # y\"\n      containers: [{name: a}]\n"), "1:1: is written in a way that can't be edited: write its pods' members plainly, one a line"),
+        (job("      ? containers\n      : - name: a\n"), "1:1: is written in a way that can't be edited: write its pods' members plainly, one a line"),
+        (job("      &x containers:\n        - name: a\n"), "1:1: is written in a way that can't be edited: write its pods' members plainly, one a line"),
+        (job("      containers:\n        - name: a\n          env: !!seq\n            - name: B\n"), "1:1: is written in a way that can't be edited: write its pods' members plainly, one a line"),
+        (job("      initContainers:\n        - name: audit-log\n          restartPolicy: Always\n          resources: &r {}\n      containers: [{name: a, resources: *r}]\n"), "1:1: is written in a way that can't be edited: write its pods' members plainly, one a line"),
+    ] {
+        assert_refused(&text, expected);
+    }
     let output = run(&[], &job("      containers: 1\n"));
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.starts_with("audit-log: stdin:7:19: Job j: spec.template.spec.containers: must be a list"), "{told}");
+    assert!(told.starts_with("audit-log: stdin:7:7: Job j: spec.template.spec.containers: must be a list"), "{told}");
     let nothing = run(&[], "kind: Service\n");
     assert_eq!((nothing.status.code(), nothing.stdout.as_slice()), (Some(0), b"kind: Service\n".as_slice()));
     assert!(String::from_utf8(nothing.stderr).unwrap().contains("nothing was injected"));
@@ -314,7 +345,7 @@ fn no_proxy(container: &mut Map<String, Value>) {
         return;
     }
     for variable in container["env"].as_array_mut().unwrap().iter_mut().filter(|variable| is_no_proxy(variable)) {
-        let value = variable["value"].as_str().unwrap();
+        let value = variable["value"].as_str().unwrap_or_default().to_owned();
         let mut hosts: Vec<_> = value.split(',').filter(|host| !host.is_empty()).collect();
         if !hosts.contains(&"*") {
             let missing: Vec<_> = loopback.into_iter().filter(|host| !hosts.contains(host)).collect();
@@ -459,7 +490,10 @@ fn text() -> impl Strategy<Value = Value> {
 fn env() -> impl Strategy<Value = Value> {
     let name = prop_oneof![3 => "[A-Z]{1,4}", 1 => Just("NO_PROXY".to_owned()), 1 => Just("no_proxy".to_owned())];
     let value = prop_oneof!["[a-z]{0,4}", Just("*".to_owned()), Just("10.0.0.0/8,localhost".to_owned())];
-    (name, value).prop_map(|(name, value)| json!({"name": name, "value": value}))
+    (name, prop::option::of(prop::option::of(value))).prop_map(|(name, value)| match value {
+        None => json!({"name": name}),
+        Some(value) => json!({"name": name, "value": value}),
+    })
 }
 
 fn container() -> impl Strategy<Value = Value> {
