@@ -75,6 +75,7 @@ struct Content<'a> {
     /// In brackets or braces.
     flow: bool,
     anchored: bool,
+    tagged: bool,
 }
 
 #[derive(Debug)]
@@ -182,6 +183,12 @@ impl<'a> Document<'a> {
         Ok(entries)
     }
 
+    /// Whether an anchor or a tag stands before a node.
+    pub(crate) fn is_marked(&self, node: Node) -> bool {
+        let content = &self.contents[node.content];
+        !node.alias && (content.anchored || content.tagged)
+    }
+
     /// Whether a node is a null, written or left out.
     pub(crate) fn is_null(&self, node: Node) -> bool {
         self.is_plain(node, &["", "~", "null", "Null", "NULL"])
@@ -243,6 +250,7 @@ impl<'a> Composer<'a> {
         }
         let place = place(&span.start);
         let anchor = event.anchor_id();
+        let tagged = span.tag_start.is_some();
         let mut bytes = span.byte_range().unwrap_or_default();
         let mut flow = false;
         let kind = match event {
@@ -271,7 +279,7 @@ impl<'a> Composer<'a> {
             }
             _ => return Err(fault(&span.start, "not understood")),
         };
-        self.contents.push(Content { kind, span: bytes, flow, anchored: anchor.is_some() });
+        self.contents.push(Content { kind, span: bytes, flow, anchored: anchor.is_some(), tagged });
         let content = self.contents.len() - 1;
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor, content);

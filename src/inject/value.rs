@@ -17,6 +17,8 @@ pub(super) enum Value {
     Map(Vec<(String, Value)>),
     /// What stands at another place, as the document's anchors are counted.
     Alias(usize),
+    /// Something with an anchor or a tag before it, or before its key.
+    Marked(Box<Value>),
 }
 
 /// What becomes of a node.
@@ -47,7 +49,12 @@ impl Value {
             Written::Scalar { value, .. } => Self::Text(value.to_owned()),
             Written::Sequence(parts) => Self::List(parts.iter().map(|part| read(*part)).collect()),
             Written::Mapping(entries) => {
-                Self::Map(entries.iter().map(|(key, value)| (document.text(*key).to_owned(), read(*value))).collect())
+                let member = |(key, value): &(Node, Node)| {
+                    let value = read(*value);
+                    let marked = document.is_marked(*key);
+                    (document.text(*key).to_owned(), if marked { Self::Marked(value.into()) } else { value })
+                };
+                Self::Map(entries.iter().map(member).collect())
             }
         };
         for change in changes.get(&node.content()).into_iter().flatten() {
@@ -60,7 +67,7 @@ impl Value {
                 (value, _) => unreachable!("{value:?} has neither members nor parts"),
             }
         }
-        value
+        if document.is_marked(node) { Self::Marked(value.into()) } else { value }
     }
 
     /// A mapping.
@@ -139,7 +146,7 @@ impl Value {
             Self::Map(_) => out.push_str("{}"),
             Self::Plain(text) => out.push_str(text),
             Self::Text(text) => write_scalar(text, out),
-            Self::Alias(_) => unreachable!("nothing with an alias is written"),
+            Self::Alias(_) | Self::Marked(_) => unreachable!("nothing of that kind is written"),
         }
     }
 
@@ -160,7 +167,7 @@ impl Value {
             Self::Text(text) => return out.push_str(&quoted(text)),
             Self::List(parts) => ('[', ']', parts.len()),
             Self::Map(entries) => ('{', '}', entries.len()),
-            Self::Alias(_) => unreachable!("nothing with an alias is written"),
+            Self::Alias(_) | Self::Marked(_) => unreachable!("nothing of that kind is written"),
         };
         out.push(open);
         for index in 0..count {
@@ -194,6 +201,7 @@ impl PartialEq for Value {
             (Self::Plain(a), Self::Plain(b)) | (Self::Text(a), Self::Text(b)) => a == b,
             (Self::List(a), Self::List(b)) => a == b,
             (Self::Alias(a), Self::Alias(b)) => a == b,
+            (Self::Marked(a), Self::Marked(b)) => a == b,
             (Self::Map(a), Self::Map(_)) => {
                 let Self::Map(b) = other else { return false };
                 a.len() == b.len() && a.iter().all(|(key, value)| other.get(key) == Some(value))

@@ -263,6 +263,10 @@ fn what_cannot_be_edited_is_refused_with_its_place_and_nothing_comes_out() {
         ("apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: p}\n  spec: {}\n".to_owned(), "7:3: Pod p: items[0].spec: has no containers"),
         (job("      containers: [{name: a, env: [{name: NO_PROXY, value: &v x}]}]\n"), "7:53: Job j: spec.template.spec.containers[0].env[0].value: has an anchor, so that other places would change too: write "),
         (job("      containers: [{name: a, env: &e []}, {name: b, env: *e}]\n"), "7:30: Job j: spec.template.spec.containers[0].env: has an anchor, so that other places would change too: write it out"),
+        // The anchor and the tag would be those of what is put before.
+        (job("      containers: [{name: a, env: [&x {name: A}]}]\n"), "1:1: is written in a way that can't be edited"),
+        (job("      containers: [{name: a, env: [!!map {name: A}]}]\n"), "1:1: is written in a way that can't be edited"),
+        (job("      containers: [{&x name: a}]\n"), "1:1: is written in a way that can't be edited"),
         (job("      containers: [{name: a, env: [&x {name: A}, *x]}]\n"), "7:50: Job j: spec.template.spec.containers[0].env[1]: is an alias: write it out"),
         (job("      containers: [{name: a, env: [&x {name: A}, {<<: *x}]}]\n"), "7:51: Job j: spec.template.spec.containers[0].env[1].name: may stand in what is merged here: write it out"),
         (job("      containers:\n        - name: a\n          env:\n            - name: no_proxy\n              value: >-\n                x\n"), "11:15: Job j: spec.template.spec.containers[0].env[0].value: is a block of lines: write it on one line"),
