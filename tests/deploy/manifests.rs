@@ -48,7 +48,7 @@ fn objects(text: &str) -> Vec<Value> {
 fn pod(object: &Value) -> Option<&Value> {
     let template = match object["kind"].as_str()? {
         "Pod" => object,
-        "Job" | "Deployment" | "StatefulSet" | "DaemonSet" => &object["spec"]["template"],
+        "Job" | "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => &object["spec"]["template"],
         "CronJob" => &object["spec"]["jobTemplate"]["spec"]["template"],
         _ => return None,
     };
@@ -148,6 +148,13 @@ fn the_examples_have_the_sidecar_word_for_word() {
     let sweep = example("sweep");
     assert_eq!(sweep["containers"][0]["image"], version.as_str());
     assert_eq!(sweep["volumes"], json!(volumes()));
+    let port = &sidecar("job")["ports"][0];
+    let policy = &documents(&read("deploy/examples/network-policy.yaml"))[0];
+    assert_eq!(policy["spec"]["ingress"][0]["ports"][0]["port"], port["containerPort"]);
+    let monitor = &documents(&read("deploy/examples/pod-monitor.yaml"))[0];
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], port["name"]);
+    let listens = format!("--metrics-listen=0.0.0.0:{}", port["containerPort"]);
+    assert_eq!(sidecar("job")["command"][2], listens.as_str());
 }
 
 #[test]
@@ -368,7 +375,7 @@ fn kustomize_gives_every_kind_of_pod_the_sidecar() {
             "CronJob",
             json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
         ));
-        for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        for kind in ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"] {
             objects.push(object("apps/v1", kind, json!({"template": template})));
         }
         objects.push(object("v1", "Service", json!({"clusterIP": "None"})));

@@ -72,7 +72,7 @@ fn the_settings_table_of_the_readme_is_that_of_the_help() {
 #[test]
 fn the_symptoms_in_kubernetes_md_are_those_that_users_see() {
     const OF_KUBERNETES: [&str; 8] = [
-        "Init:0/1",
+        "Init:CrashLoopBackOff",
         "CreateContainerConfigError",
         "failed to prepare subPath",
         "Pending",
