@@ -121,6 +121,44 @@ fn a_value_changes_the_policies_and_the_sweep_alike() {
     }
 }
 
+/// During an upgrade manifests have the image of before, and a sweep runs with it.
+#[test]
+fn an_accepted_image_is_taken_beside_the_image() {
+    if !tool("helm") {
+        return;
+    }
+    let before = render(&[]);
+    let [during, after] = [
+        &["image=audit-log:0.2.0", "acceptedImages={audit-log:0.0.9,audit-log:0.1.0}"][..],
+        &["image=audit-log:0.2.0"],
+    ]
+    .map(|values| Cluster::new(&render(values)));
+    let pod = Cluster::new(&before).mutate(&Request::create(&bare()));
+    let old = Request::create(&pod);
+    let sweep = Request::create(&sweep_pod(&before)).in_namespace(INJECT);
+    let mut other = old.clone();
+    other.object["spec"]["initContainers"][0]["image"] = json!("audit-log:0.3.0");
+    let mut other_sweep = sweep.clone();
+    other_sweep.object["spec"]["containers"][0]["image"] = json!("audit-log:0.3.0");
+
+    for request in [&old, &sweep] {
+        assert_eq!(during.refusals(request), [].into());
+        assert_eq!(during.mutate(request), request.object);
+    }
+    let given = during.mutate(&Request::create(&bare()));
+    assert_eq!(given["spec"]["initContainers"][0]["image"], "audit-log:0.2.0");
+    assert_eq!(during.refusals(&Request::create(&given)), [].into());
+
+    let another = "the sidecar has another image: it must be `audit-log:0.2.0`; see docs/KUBERNETES.md";
+    for (cluster, pod, sweep) in
+        [(&during, &other, &other_sweep), (&after, &old, &sweep), (&after, &other, &other_sweep)]
+    {
+        assert_eq!(cluster.refusals(pod), [another.to_owned()].into());
+        assert!(cluster.refusals(sweep).iter().any(|refusal| refusal.starts_with("the pod has no")));
+        assert_eq!(cluster.mutate(sweep)["spec"]["initContainers"][0]["name"], "audit-log");
+    }
+}
+
 #[test]
 fn a_group_is_given_to_pods_without_one() {
     if !tool("helm") {
@@ -201,6 +239,10 @@ fn a_bad_value_is_refused_by_its_name() {
         ("image=audit log", "/image"),
         ("image=", "/image"),
         ("image=audit-log@sha256:0123", "/image"),
+        ("acceptedImages=audit-log:0.1.0", "/acceptedImages"),
+        ("acceptedImages={audit-log:0.1.0,audit log}", "/acceptedImages/1"),
+        ("acceptedImages={audit-log@sha256:0123}", "/acceptedImages/0"),
+        ("acceptedImages=null", "acceptedImages"),
         ("resources.limits.memory=lots", "/resources/limits/memory"),
         ("resources.claims=1", "/resources"),
         ("fsGroup=staff", "/fsGroup"),

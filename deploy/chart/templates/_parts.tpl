@@ -10,6 +10,11 @@
 {{- toYaml $parts }}
 {{- end }}
 
+{{/* CEL: the images that the policies take. */}}
+{{- define "audit-log.images" -}}
+{{ prepend .Values.acceptedImages .Values.image | toJson }}
+{{- end }}
+
 {{/*
 A value as a CEL literal: `value`, with lines below the first behind `indent`.
 
@@ -59,7 +64,7 @@ be beyond doubt: probes and hooks are commands as well.
 !(
   object.spec.containers.size() == 1 && !has(object.spec.initContainers) &&
   object.spec.containers.all(c,
-    c.image == {{ toJson $parts.container.image }} &&
+    c.image in {{ include "audit-log.images" . }} &&
     has(c.command) && c.command == ["/audit-log", "sweep", "/audit"] && !has(c.args) &&
     !has(c.env) && !has(c.envFrom) && !has(c.lifecycle) && !has(c.volumeDevices) &&
     !has(c.startupProbe) && !has(c.livenessProbe) && !has(c.readinessProbe) &&
