@@ -65,7 +65,9 @@ be beyond doubt: probes and hooks are commands as well.
   object.spec.containers.size() == 1 && !has(object.spec.initContainers) &&
   object.spec.containers.all(c,
     c.image in {{ include "audit-log.images" . }} &&
-    has(c.command) && c.command == ["/audit-log", "sweep", "/audit"] && !has(c.args) &&
+    has(c.command) && c.command in [
+      ["/audit-log", "sweep", "/audit"], ["/audit-log", "sweep", "/audit", "--dry-run"],
+    ] && !has(c.args) &&
     !has(c.env) && !has(c.envFrom) && !has(c.lifecycle) && !has(c.volumeDevices) &&
     !has(c.startupProbe) && !has(c.livenessProbe) && !has(c.readinessProbe) &&
     has(c.volumeMounts) && c.volumeMounts.size() == {{ len $parts.container.volumeMounts }} && c.volumeMounts.all(m,

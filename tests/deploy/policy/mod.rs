@@ -546,6 +546,9 @@ fn only_the_sweep_itself_goes_without_the_sidecar() {
     let pod = with(&bare(), &[("/spec", sweep())]);
     assert_eq!(cluster.mutate(&Request::create(&pod)), pod);
     accepted(cluster, &Request::create(&pod), "the sweep");
+    let look = with(&pod, &[("/spec/containers/0/command/-", json!("--dry-run"))]);
+    assert_eq!(cluster.mutate(&Request::create(&look)), look);
+    accepted(cluster, &Request::create(&look), "a first look");
     let probe = json!({"exec": {"command": ["/audit-log", "install", "/audit"]}});
     for (path, value) in [
         ("/spec/containers/-", json!({"name": "second", "image": "mine:1"})),
@@ -555,6 +558,10 @@ fn only_the_sweep_itself_goes_without_the_sidecar() {
         ("/spec/containers/0/command", json!(["/audit-log", "serve"])),
         ("/spec/containers/0/command/2", json!("/audit/other")),
         ("/spec/containers/0/command/-", json!("--config=/audit/x")),
+        ("/spec/containers/0/command/-", json!("--dry-run=false")),
+        ("/spec/containers/0/command", json!(["/audit-log", "sweep", "--dry-run"])),
+        ("/spec/containers/0/command", json!(["/audit-log", "sweep", "--dry-run", "/audit"])),
+        ("/spec/containers/0/command", json!(["/audit-log", "sweep", "/audit", "--dry-run", "--config=/audit/x"])),
         ("/spec/containers/0/args", json!(["--config=/audit/x"])),
         ("/spec/containers/0/env", json!([{"name": "AUDIT_LOG_CONFIG", "value": "/audit/x"}])),
         ("/spec/containers/0/envFrom", json!([{"configMapRef": {"name": "mine"}}])),
