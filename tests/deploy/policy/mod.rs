@@ -3,13 +3,16 @@
 pub(crate) mod cluster;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use cluster::{Cluster, Request, list, text};
 use serde_json::{Value, json};
 
 use crate::manifests::{JOBS, example};
-use crate::read;
+use crate::support::tool;
+use crate::{documents, read};
 
 pub(crate) const INJECT: &str = "audit-log.dev/inject";
 const LOCKED: &str = "audit-log.dev/locked";
@@ -588,4 +591,39 @@ fn only_the_sweep_itself_goes_without_the_sidecar() {
         let made = cluster.mutate(&Request::create(&pod));
         assert_eq!(text(&made["spec"]["initContainers"][0]["name"]), "audit-log", "{path}");
     }
+}
+
+/// By the command in the example's comment: all of it but the cluster at both ends.
+#[test]
+fn the_first_look_of_the_example_is_let_through_and_removes_nothing() {
+    if !tool("kubectl") {
+        return;
+    }
+    let text = read("deploy/examples/sweep.yaml");
+    let command: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let command = command.join("\n");
+    let [create, change, apply] = command.split('|').collect::<Vec<_>>().try_into().expect("a pipe of three");
+    assert!(create.starts_with("kubectl create job --from=cronjob/audit-log-sweep look --dry-run=client "), "{create}");
+    assert_eq!(apply.trim(), "kubectl apply -f -");
+
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "look"},
+        "spec": documents(&text)[0]["spec"]["jobTemplate"]["spec"],
+    });
+    let mut change =
+        Command::new("sh").args(["-c", change]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    change.stdin.take().unwrap().write_all(job.to_string().as_bytes()).unwrap();
+    let output = change.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let look = &documents(&String::from_utf8(output.stdout).unwrap())[0];
+
+    let command = ["/audit-log", "sweep", "/audit", "--dry-run"];
+    let path = "/spec/template/spec/containers/0/command";
+    assert_eq!(*look, with(&job, &[(path, json!(command))]));
+    let pod = json!({"metadata": {"name": "look"}, "spec": look["spec"]["template"]["spec"]});
+    let request = Request::create(&pod).in_namespace(INJECT);
+    assert_eq!(cluster().mutate(&request), pod);
+    accepted(cluster(), &request, "a first look");
 }
