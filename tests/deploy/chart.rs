@@ -171,7 +171,9 @@ fn a_group_is_given_to_pods_without_one() {
         assert_eq!(document != &after[name], changes, "{name}");
     }
     let manifests = render(&["fsGroup=0"]);
-    assert_eq!(sweep_pod(&manifests)["spec"]["securityContext"], json!({"fsGroup": 0}));
+    // Without the policy kubelet would walk the whole claim at each start.
+    let given = json!({"fsGroup": 0, "fsGroupChangePolicy": "OnRootMismatch"});
+    assert_eq!(sweep_pod(&manifests)["spec"]["securityContext"], given);
     // A large one in a file of values is a floating-point number to helm.
     let values = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(values.path(), "fsGroup: 1000650000").unwrap();
@@ -183,14 +185,19 @@ fn a_group_is_given_to_pods_without_one() {
         manifests
             .replace("fsGroup: 0", "fsGroup: 1000650000")
             .replace("value: 0}", "value: 1000650000}")
-            .replace("\"fsGroup\": 0", "\"fsGroup\": 1000650000")
+            .replace("\"fsGroup\": dyn(0)", "\"fsGroup\": dyn(1000650000)")
     );
     let cluster = Cluster::new(&manifests);
     for (theirs, made) in [
-        (Value::Null, json!({"fsGroup": 0})),
-        (json!({}), json!({"fsGroup": 0})),
-        (json!({"runAsUser": 7}), json!({"runAsUser": 7, "fsGroup": 0})),
+        (Value::Null, given.clone()),
+        (json!({}), given.clone()),
+        (json!({"runAsUser": 7}), json!({"runAsUser": 7, "fsGroup": 0, "fsGroupChangePolicy": "OnRootMismatch"})),
+        (json!({"fsGroupChangePolicy": "Always"}), json!({"fsGroup": 0, "fsGroupChangePolicy": "Always"})),
         (json!({"fsGroup": 7}), json!({"fsGroup": 7})),
+        (
+            json!({"fsGroup": 7, "fsGroupChangePolicy": "Always"}),
+            json!({"fsGroup": 7, "fsGroupChangePolicy": "Always"}),
+        ),
     ] {
         let mut pod = bare();
         if !theirs.is_null() {
