@@ -593,19 +593,23 @@ fn only_the_sweep_itself_goes_without_the_sidecar() {
     }
 }
 
-/// By the command in the example's comment: all of it but the cluster at both ends.
+/// By the command of the page: all of it but the cluster at both ends.
 #[test]
-fn the_first_look_of_the_example_is_let_through_and_removes_nothing() {
+fn the_first_look_of_the_page_is_let_through_and_removes_nothing() {
     if !tool("kubectl") {
         return;
     }
-    let text = read("deploy/examples/sweep.yaml");
-    let command: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
-    let command = command.join("\n");
-    let [create, change, apply] = command.split('|').collect::<Vec<_>>().try_into().expect("a pipe of three");
-    assert!(create.starts_with("kubectl create job --from=cronjob/audit-log-sweep look --dry-run=client "), "{create}");
+    let page = read("docs/KUBERNETES.md");
+    let block = page.split("```").find(|block| block.contains("--from=cronjob/audit-log-sweep")).unwrap();
+    let (pipe, _) = block.split_once("\nkubectl logs").unwrap();
+    let [create, change, apply] = pipe.split('|').collect::<Vec<_>>().try_into().expect("a pipe of three");
+    assert!(
+        create.contains("kubectl create job look --from=cronjob/audit-log-sweep --dry-run=client -o json"),
+        "{create}"
+    );
     assert_eq!(apply.trim(), "kubectl apply -f -");
 
+    let text = read("deploy/examples/sweep.yaml");
     let job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
