@@ -13,9 +13,10 @@
 //!
 //! [`retention`] removes segments when they are old enough, by the setting that [`config`] reads from the platform's
 //! file. [`app`] wires all that together, and [`cli`] starts it; [`client`] is the other side, for scripts in the job.
+//! [`reader`] reads what was written, and meets the writer only through files.
 //!
 //! Modules are declared in reading order. Each uses those of lower rows only: `record`; `durable` and `clock`; `writer`;
-//! `http` and `retention`; `config`; `app` and `cli`.
+//! `http`, `retention` and `reader`; `config`; `app` and `cli`.
 
 pub mod record;
 
@@ -26,6 +27,8 @@ pub mod writer;
 
 pub mod http;
 pub mod retention;
+
+pub mod reader;
 
 pub mod config;
 pub mod inject;

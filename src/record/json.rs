@@ -70,15 +70,48 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// The string's value. Only for strings in which no half surrogate pair was found.
+    /// The string's value, with U+FFFD for each half of a surrogate pair that stands alone.
     pub(crate) fn value(self) -> Cow<'a, str> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);
         }
-        let quoted = format!("\"{}\"", self.raw);
-        // A half pair, which the caller refuses anyway, is the one thing that the library does not decode.
-        serde_json::from_str(&quoted).map_or(Cow::Borrowed(self.raw), Cow::Owned)
+        let mut value = String::with_capacity(self.raw.len());
+        let mut rest = self.raw;
+        while let Some((before, escape)) = rest.split_once('\\') {
+            value.push_str(before);
+            let (char, length) = unescape(escape);
+            value.push(char);
+            rest = escape.get(length..).unwrap_or_default();
+        }
+        value.push_str(rest);
+        Cow::Owned(value)
     }
+}
+
+/// The character of an escape, whose text begins behind the backslash, and that text's bytes.
+fn unescape(escape: &str) -> (char, usize) {
+    let bytes = escape.as_bytes();
+    let char = match bytes.first() {
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'n') => '\n',
+        Some(b'r') => '\r',
+        Some(b't') => '\t',
+        Some(b'u') => {
+            let unit = |at: usize| bytes.get(at..).and_then(hex4);
+            let (Some(first), second) = (unit(1), unit(7).filter(|_| bytes.get(5..7) == Some(b"\\u"))) else {
+                return (char::REPLACEMENT_CHARACTER, 1);
+            };
+            return match char::decode_utf16([first].into_iter().chain(second)).next() {
+                Some(Ok(char)) if char.len_utf16() == 2 => (char, 11),
+                Some(Ok(char)) => (char, 5),
+                _ => (char::REPLACEMENT_CHARACTER, 5),
+            };
+        }
+        Some(&other) => char::from(other),
+        None => char::REPLACEMENT_CHARACTER,
+    };
+    (char, 1)
 }
 
 /// A value of the text.
@@ -159,13 +192,25 @@ impl<'a> Scanner<'a> {
             return Err(Bad { offset: 0, what: "a byte order mark; send UTF-8 without one" });
         }
         match std::str::from_utf8(body) {
-            Ok(text) => Ok(Self { text, bytes: body, pos: 0, half_surrogate: None, special: false }),
+            Ok(text) => Ok(Self::over(text)),
             Err(error) => Err(Bad { offset: error.valid_up_to(), what: name_the_encoding(body, error.valid_up_to()) }),
         }
     }
 
+    /// Begins with a text.
+    pub(crate) fn over(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), pos: 0, half_surrogate: None, special: false }
+    }
+
     pub(crate) fn offset(&self) -> usize {
         self.pos
+    }
+
+    /// Takes `bytes`, which are ASCII, if they stand here.
+    pub(crate) fn takes(&mut self, bytes: &[u8]) -> bool {
+        let stand_here = self.bytes[self.pos..].starts_with(bytes);
+        self.pos += if stand_here { bytes.len() } else { 0 };
+        stand_here
     }
 
     /// What is not yet scanned.
@@ -658,6 +703,21 @@ mod tests {
     }
 
     #[test]
+    fn half_a_pair_becomes_a_replacement_character_and_nothing_else_does() {
+        for (text, value) in [
+            (r#""\b\f\n\r\t\/\\\"""#, "\u{8}\u{c}\n\r\t/\\\""),
+            (r#""\u0000\u00E9\ud83d\ude00x""#, "\0é\u{1F600}x"),
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1F600}"),
+            (r#""\ud83dx\ude00\n""#, "\u{fffd}x\u{fffd}\n"),
+            (r#""\ud83d\u0061é""#, "\u{fffd}aé"),
+        ] {
+            assert_eq!(Scanner::over(text).string("").expect(text).value(), value, "{text}");
+        }
+    }
+
+    #[test]
     fn special_characters_are_exactly_those_of_the_format() {
         for code in 0..=0x0010_FFFFu32 {
             let Some(c) = char::from_u32(code) else { continue };
@@ -740,6 +800,15 @@ mod tests {
             // Doing it again changes nothing, and sees that nothing is to be done.
             let (_, again) = scan(compact.as_bytes()).unwrap();
             prop_assert_eq!(&again, &compact);
+        }
+
+        #[test]
+        fn a_string_has_the_value_that_serde_json_reads(text in any_json(0)) {
+            let text = String::from_utf8(text).unwrap();
+            let mut scanner = Scanner::over(&text);
+            if let Ok(string) = scanner.string("") {
+                prop_assert_eq!(&*string.value(), &serde_json::from_str::<String>(&text).unwrap());
+            }
         }
 
         #[test]

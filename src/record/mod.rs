@@ -5,7 +5,7 @@
 
 mod batch;
 mod event;
-mod json;
+pub(crate) mod json;
 mod line;
 mod segment_name;
 mod timestamp;

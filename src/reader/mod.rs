@@ -1,0 +1,9 @@
+//! Reads what was written: lines become records, and records answer questions.
+//!
+//! Readers meet the writer only through files; all they need to know of these is in `docs/FORMAT.md`. Nothing here
+//! writes to an audit directory.
+
+pub mod record;
+
+#[cfg(test)]
+mod spelling;
