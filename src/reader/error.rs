@@ -1,0 +1,56 @@
+//! What is wrong with a question, and where.
+
+use std::borrow::Cow;
+
+/// A condition, a field or a time that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct FilterError {
+    /// The byte of the text at which it stops making sense; the text's length if it ends too early.
+    pub offset: usize,
+    /// What is wrong there, and what is expected.
+    pub reason: Cow<'static, str>,
+}
+
+impl FilterError {
+    pub(super) fn at(offset: usize, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { offset, reason: reason.into() }
+    }
+
+    /// The same, in a text of which this one's is a part that begins at `start`.
+    pub(super) fn moved(self, start: usize) -> Self {
+        Self { offset: self.offset + start, ..self }
+    }
+
+    /// Shows the text, and below it a caret under the place and the reason:
+    ///
+    /// ```text
+    /// meta.rows >> 5
+    ///            ^ a second operator
+    /// ```
+    ///
+    /// Control and bidirectional characters are shown as `·`, each other character as itself.
+    #[must_use]
+    pub fn show(&self, text: &str) -> String {
+        let visible = |char: char| {
+            let is_hidden = matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if char.is_control() || is_hidden { '·' } else { char }
+        };
+        let shown: String = text.chars().map(visible).collect();
+        let before = text.char_indices().take_while(|(at, _)| *at < self.offset).count();
+        format!("{shown}\n{:before$}^ {}", "", self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_under_the_place() {
+        let text = "é\u{202e}x = y";
+        assert_eq!(FilterError::at(5, "here").show(text), "é·x = y\n  ^ here");
+        assert_eq!(FilterError::at(text.len(), "too early").show(text), "é·x = y\n       ^ too early");
+        assert_eq!(FilterError::at(3, "here").moved(2).offset, 5);
+    }
+}

@@ -1,0 +1,372 @@
+//! The fields of a record: its members, paths into `meta`, and where it lies.
+
+use std::borrow::Cow;
+
+use super::error::FilterError;
+use super::record::{Record, key};
+use crate::record::json::{Kind, Scanner, Stop};
+
+/// Where a record lies: the fields that no line holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'p> {
+    /// The segment's path below its directory, without `.gz` or `.zst`.
+    pub segment: &'p str,
+    /// The line's number in it, from 0.
+    pub index: u64,
+    /// The rank that the segment's name tells.
+    pub rank: u32,
+}
+
+/// What a filter or a column asks for: `ts`, `jobId`, `workspaceId`, `event`, `message`, `segment`, `index`, `rank`, `meta` or a
+/// path into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// When it was written, always as RFC 3339 with milliseconds in UTC.
+    Ts,
+    /// The job's id.
+    JobId,
+    /// The workspace's id.
+    WorkspaceId,
+    /// What happened.
+    Event,
+    /// The same for people.
+    Message,
+    /// The value at a path in `meta`; the empty path is all of it.
+    Meta(Vec<Step>),
+    /// [`Place::segment`].
+    Segment,
+    /// [`Place::index`].
+    Index,
+    /// [`Place::rank`].
+    Rank,
+}
+
+/// One step of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// `.name` or `."any name"`: the value of an object's key.
+    Key(String),
+    /// `[0]`: an array's item, from 0.
+    Item(usize),
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'v> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A number, as it is spelt.
+    Number(Cow<'v, str>),
+    /// A string's value. Half a surrogate pair is U+FFFD.
+    String(Cow<'v, str>),
+    /// An array or object, as it is spelt.
+    Structured(&'v str),
+}
+
+const MEMBERS: [(&str, Field); 8] = [
+    ("ts", Field::Ts),
+    ("jobId", Field::JobId),
+    ("workspaceId", Field::WorkspaceId),
+    ("event", Field::Event),
+    ("message", Field::Message),
+    ("segment", Field::Segment),
+    ("index", Field::Index),
+    ("rank", Field::Rank),
+];
+
+impl Field {
+    /// Reads a field's name: `event`, `meta.user.name`, `meta.files[0]`, `meta."a.b"`.
+    ///
+    /// A key without quotes ends before white space, `.`, `[`, `]`, `"` and every operator of a condition; between quotes
+    /// it is spelt as a JSON string.
+    ///
+    /// # Errors
+    /// Tells at which byte the name ceases to be one.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        match Self::parse_start(text)? {
+            (field, end) if end == text.len() => Ok(field),
+            (_, end) => Err(FilterError::at(end, "expected `.`, `[` or the end of the field")),
+        }
+    }
+
+    /// Reads the field at the start of a text; with it comes where it ends.
+    pub(super) fn parse_start(text: &str) -> Result<(Self, usize), FilterError> {
+        let end = bare_key(text);
+        let name = &text[..end];
+        if name != "meta" {
+            let Some((_, field)) = MEMBERS.into_iter().find(|(member, _)| *member == name) else {
+                return Err(unknown(name));
+            };
+            if text[end..].starts_with(['.', '[']) {
+                return Err(FilterError::at(end, format!("`{name}` has no parts; only `meta` has")));
+            }
+            return Ok((field, end));
+        }
+        let (mut steps, mut at) = (Vec::new(), end);
+        while let Some((step, length)) = Step::parse_start(&text[at..]).map_err(|error| error.moved(at))? {
+            steps.push(step);
+            at += length;
+        }
+        Ok((Self::Meta(steps), at))
+    }
+
+    /// Hands over each value of the field in a record, in the line's order; returns whether the record is ambiguous, as a
+    /// key of the path is there more than once in one object.
+    ///
+    /// **Complexity**: linear in the bytes of `meta`.
+    pub fn each<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, mut found: impl FnMut(Value<'v>)) -> bool {
+        let string = |text: &'v str| Value::String(Cow::Borrowed(text));
+        found(match self {
+            Self::Ts => Value::String(record.ts.to_string().into()),
+            Self::JobId => string(&record.job_id),
+            Self::WorkspaceId => string(&record.workspace_id),
+            Self::Event => string(&record.event),
+            Self::Message => string(&record.message),
+            Self::Segment => string(place.segment),
+            Self::Index => Value::Number(place.index.to_string().into()),
+            Self::Rank => Value::Number(place.rank.to_string().into()),
+            Self::Meta(steps) => {
+                let mut walk = Walk { scanner: Scanner::over(record.meta), found, is_ambiguous: false };
+                // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
+                let _whole = walk.to(steps).is_ok();
+                return walk.is_ambiguous;
+            }
+        });
+        false
+    }
+
+    /// The last value of the field in a record, as columns show it.
+    #[must_use]
+    pub fn last<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> Option<Value<'v>> {
+        let mut last = None;
+        self.each(record, place, |value| last = Some(value));
+        last
+    }
+}
+
+fn unknown(name: &str) -> FilterError {
+    let fields = "ts, jobId, workspaceId, event, message, meta, segment, index or rank";
+    let known = MEMBERS.iter().find(|(member, _)| member.eq_ignore_ascii_case(name));
+    match known {
+        _ if name.is_empty() => FilterError::at(0, format!("expected a field: {fields}")),
+        Some((member, _)) => FilterError::at(0, format!("no such field; this one is spelt `{member}`")),
+        None => FilterError::at(0, format!("no such field; expected {fields} (a path into meta begins with `meta.`)")),
+    }
+}
+
+/// How many bytes a key without quotes takes at the start of a text.
+fn bare_key(text: &str) -> usize {
+    let ends = |(at, char): (usize, char)| {
+        let is_operator = || ["!=", "!~", "^=", "$="].iter().any(|operator| text[at..].starts_with(operator));
+        char.is_whitespace() || matches!(char, '.' | '[' | ']' | '"' | '=' | '<' | '>' | '~') || is_operator()
+    };
+    text.char_indices().find(|place| ends(*place)).map_or(text.len(), |(at, _)| at)
+}
+
+impl Step {
+    /// Reads a step and how many bytes it takes; nothing if none begins here.
+    fn parse_start(text: &str) -> Result<Option<(Self, usize)>, FilterError> {
+        if let Some(rest) = text.strip_prefix('[') {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let Ok(item) = rest[..digits].parse() else {
+                return Err(FilterError::at(1, "expected the number of an item, from 0"));
+            };
+            if !rest[digits..].starts_with(']') {
+                return Err(FilterError::at(1 + digits, "expected `]`"));
+            }
+            return Ok(Some((Self::Item(item), digits + 2)));
+        }
+        let Some(rest) = text.strip_prefix('.') else { return Ok(None) };
+        if rest.starts_with('"') {
+            let mut scanner = Scanner::over(rest);
+            let key = scanner.string("").map_err(|bad| FilterError::at(1 + bad.offset, bad.what))?;
+            if let Some(offset) = scanner.half_surrogate {
+                return Err(FilterError::at(1 + offset, "half a surrogate pair"));
+            }
+            return Ok(Some((Self::Key(key.value().into_owned()), 1 + scanner.offset())));
+        }
+        match bare_key(rest) {
+            0 => Err(FilterError::at(1, "expected a key; one with such characters stands in double quotes")),
+            length => Ok(Some((Self::Key(rest[..length].to_owned()), 1 + length))),
+        }
+    }
+}
+
+/// A way through `meta` to the values at a path.
+struct Walk<'v, F> {
+    scanner: Scanner<'v>,
+    found: F,
+    is_ambiguous: bool,
+}
+
+impl<'v, F: FnMut(Value<'v>)> Walk<'v, F> {
+    /// Goes over the value that begins here, handing over what lies in it at the path. It goes as deep as the value, which
+    /// nests at most 128 levels, however long the path.
+    fn to(&mut self, path: &[Step]) -> Result<(), Stop> {
+        let open = self.scanner.peek();
+        match path {
+            [] => {
+                let value = self.scanner.value()?;
+                (self.found)(match value.kind {
+                    Kind::Null => Value::Null,
+                    Kind::Boolean => Value::Boolean(value.raw == "true"),
+                    Kind::Number => Value::Number(value.raw.into()),
+                    Kind::String(text) => Value::String(text.value()),
+                    Kind::Array | Kind::Object => Value::Structured(value.raw),
+                });
+                Ok(())
+            }
+            [Step::Key(name), rest @ ..] if open == Some(b'{') => {
+                let mut times = 0;
+                self.items(b'}', |walk, _| {
+                    if key(&mut walk.scanner)?.value() != *name {
+                        return walk.skip();
+                    }
+                    times += 1;
+                    walk.to(rest)
+                })?;
+                self.is_ambiguous |= times > 1;
+                Ok(())
+            }
+            [Step::Item(wanted), rest @ ..] if open == Some(b'[') => {
+                self.items(b']', |walk, item| if item == *wanted { walk.to(rest) } else { walk.skip() })
+            }
+            _ => self.skip(),
+        }
+    }
+
+    fn skip(&mut self) -> Result<(), Stop> {
+        self.scanner.value().map(|_| ())
+    }
+
+    /// Goes over what stands between brackets; `item` takes one item and is told its number.
+    fn items(&mut self, close: u8, mut item: impl FnMut(&mut Self, usize) -> Result<(), Stop>) -> Result<(), Stop> {
+        self.scanner.take(if close == b'}' { b'{' } else { b'[' }, "expected a bracket")?;
+        self.scanner.skip_space();
+        if self.scanner.takes(&[close]) {
+            return Ok(());
+        }
+        for number in 0.. {
+            item(self, number)?;
+            self.scanner.skip_space();
+            if self.scanner.takes(&[close]) {
+                break;
+            }
+            self.scanner.take(b',', "expected `,`")?;
+            self.scanner.skip_space();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const HERE: Place<'_> = Place { segment: "1/audit-3_20260128T091244.381Z.jsonl", index: 7, rank: 3 };
+
+    fn line(meta: &str) -> String {
+        format!(r#"{{"ts":0,"jobId":"j","workspaceId":"w","event":"e","message":"m","meta":{meta}}}"#)
+    }
+
+    /// What a field finds in a `meta`, in short, and whether that is ambiguous.
+    fn found(field: &str, meta: &str) -> (Vec<String>, bool) {
+        let line = line(meta);
+        let record = Record::parse(line.as_bytes()).unwrap();
+        let mut values = Vec::new();
+        let is_ambiguous = Field::parse(field).unwrap().each(&record, &HERE, |value| {
+            values.push(match value {
+                Value::Null => "null".to_owned(),
+                Value::Boolean(value) => value.to_string(),
+                Value::Number(text) => text.into_owned(),
+                Value::String(text) => format!("{text:?}"),
+                Value::Structured(text) => text.to_owned(),
+            });
+        });
+        (values, is_ambiguous)
+    }
+
+    #[test]
+    fn members_and_places_have_one_value() {
+        for (field, value) in [
+            ("ts", "\"1970-01-01T00:00:00.000Z\""),
+            ("jobId", "\"j\""),
+            ("workspaceId", "\"w\""),
+            ("event", "\"e\""),
+            ("message", "\"m\""),
+            ("meta", "[1, 2]"),
+            ("segment", "\"1/audit-3_20260128T091244.381Z.jsonl\""),
+            ("index", "7"),
+            ("rank", "3"),
+        ] {
+            assert_eq!(found(field, "[1, 2]"), (vec![value.to_owned()], false), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_to_the_values_at_its_end() {
+        let meta = r#" { "user" : { "na\u006de" : "Zoë\ud800" } , "files" : [ {"n":1.50} , null , [ true ] ] , "a.b" : {"" : {}} , "$ref": 1, "é[": 2 } "#;
+        for (field, value) in [
+            ("meta.user.name", "\"Zoë\u{fffd}\""),
+            ("meta.files[0].n", "1.50"),
+            ("meta.files[1]", "null"),
+            ("meta.files[2][0]", "true"),
+            ("meta.\"a.b\".\"\"", "{}"),
+            ("meta.\"\\u0061.b\"", "{\"\" : {}}"),
+            ("meta.$ref", "1"),
+            ("meta.\"é[\"", "2"),
+        ] {
+            assert_eq!(found(field, meta), (vec![value.to_owned()], false), "{field}");
+        }
+        for field in [
+            "meta.user.nam",
+            "meta.user.name.x",
+            "meta.files[3]",
+            "meta.files.n",
+            "meta.files.\"0\"",
+            "meta[0]",
+            "meta.\"a\".b",
+        ] {
+            assert_eq!(found(field, meta), (vec![], false), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_repeated_on_the_way_is_ambiguous() {
+        let meta = r#"{"a":{"b":1,"x":0,"x":0},"a":{"c":2},"a":{"b":{},"b":3},"d":0}"#;
+        assert_eq!(found("meta.a.b", meta), (vec!["1".into(), "{}".into(), "3".into()], true));
+        assert_eq!(found("meta.a.c", meta), (vec!["2".into()], true));
+        assert_eq!(found("meta.d", meta), (vec!["0".into()], false));
+        let line = line(meta);
+        let record = Record::parse(line.as_bytes()).unwrap();
+        assert_eq!(Field::parse("meta.a.b").unwrap().last(&record, &HERE), Some(Value::Number("3".into())));
+    }
+
+    #[test]
+    fn what_is_no_field_is_refused_at_its_place() {
+        for (text, offset, part) in [
+            ("", 0, "expected a field"),
+            ("path", 0, "begins with `meta.`"),
+            ("jobid", 0, "`jobId`"),
+            ("event.x", 5, "no parts"),
+            ("meta.", 5, "expected a key"),
+            ("meta.a..b", 7, "expected a key"),
+            ("meta.a[", 7, "number of an item"),
+            ("meta.a[-1]", 7, "number of an item"),
+            ("meta.a[99999999999999999999]", 7, "number of an item"),
+            ("meta.a[1", 8, "`]`"),
+            ("meta.a[1]x", 9, "expected"),
+            ("meta.\"a", 7, "ends"),
+            ("meta.\"\\x\"", 6, "escape"),
+            ("meta.\"\\ud800\"", 6, "surrogate"),
+            ("meta.a b", 6, "expected"),
+            ("event ", 5, "expected"),
+        ] {
+            let error = Field::parse(text).expect_err(text);
+            assert_eq!(error.offset, offset, "{text}: {error}");
+            assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,688 @@
+//! What is asked for: conditions that a record meets or does not.
+//!
+//! A filter is asked twice. [`Filter::may_match`] looks at a line's bytes and throws away most of those that cannot match,
+//! never one that does; [`Filter::matches`] then has the record.
+
+use std::ops::RangeInclusive;
+
+use memchr::memmem::Finder;
+
+pub use super::error::FilterError;
+pub use super::field::Place;
+use super::field::{Field, Step, Value};
+use super::number::Decimal;
+use super::record::{Record, canonical_ts};
+use crate::record::Timestamp;
+use crate::record::json::Scanner;
+
+/// The parts of a filter, joined by AND. An empty list, and nothing, ask for nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Criteria {
+    /// From this instant on.
+    pub since: Option<Timestamp>,
+    /// Before this instant.
+    pub until: Option<Timestamp>,
+    /// `event` is one of these.
+    pub events: Vec<String>,
+    /// `jobId` is one of these.
+    pub jobs: Vec<String>,
+    /// `workspaceId` is one of these.
+    pub workspaces: Vec<String>,
+    /// The rank is one of these.
+    pub ranks: Vec<u32>,
+    /// Each of these holds.
+    pub conditions: Vec<Condition>,
+    /// Each of these texts' words, split at white space, occurs in event, message or a string in `meta` (not in a key),
+    /// ignoring ASCII case.
+    pub texts: Vec<String>,
+}
+
+/// Criteria made ready for many records.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    criteria: Criteria,
+    /// In lower case.
+    words: Vec<Word>,
+    /// Of each list, a line without a backslash must hold at least one to match.
+    needles: Vec<Vec<Finder<'static>>>,
+}
+
+impl Filter {
+    /// Makes a filter.
+    #[must_use]
+    pub fn new(criteria: Criteria) -> Self {
+        let words = criteria.texts.iter().flat_map(|text| text.split_whitespace()).map(Word::new).collect();
+        let lists = [&criteria.events, &criteria.jobs, &criteria.workspaces];
+        let strings = lists.into_iter().filter(|list| (1..=NEEDLES_MAX).contains(&list.len()));
+        let mut needles: Vec<_> =
+            strings.map(|list| list.iter().map(|text| needle(&format!("\"{text}\""))).collect()).collect();
+        needles.extend(criteria.conditions.iter().flat_map(Condition::needles).map(|text| vec![needle(&text)]));
+        Self { criteria, words, needles }
+    }
+
+    /// Whether a record is asked for.
+    #[must_use]
+    pub fn matches(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
+        let Criteria { events, jobs, workspaces, ranks, conditions, .. } = &self.criteria;
+        let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
+        self.range().contains(&record.ts)
+            && (ranks.is_empty() || ranks.contains(&place.rank))
+            && is_any(events, &record.event)
+            && is_any(jobs, &record.job_id)
+            && is_any(workspaces, &record.workspace_id)
+            && conditions.iter().all(|condition| condition.holds(record, place))
+            && self.says_all_words(record)
+    }
+
+    /// Whether the answer for a record hangs on a key of `meta` that is there more than once.
+    #[must_use]
+    pub fn is_ambiguous(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
+        self.criteria.conditions.iter().any(|condition| condition.field.each(record, place, |_| {}))
+    }
+
+    /// Whether a line, given without its newline, might match; never false for a record that does.
+    ///
+    /// It looks for bytes only: a line may pass for a record that does not match, or be damaged.
+    #[must_use]
+    pub fn may_match(&self, line: &[u8]) -> bool {
+        if canonical_ts(line).is_some_and(|start| !self.range().contains(&start.at)) {
+            return false;
+        }
+        let holds_all = || {
+            self.needles.iter().all(|any| any.iter().any(|needle| needle.find(line).is_some()))
+                && self.words.iter().all(|word| word.may_be_in(line))
+        };
+        // With a backslash, anything may be spelt in another way.
+        holds_all() || memchr::memchr(b'\\', line).is_some()
+    }
+
+    /// The instants at which a record may match, both ends included; empty if there are none.
+    #[must_use]
+    pub fn range(&self) -> RangeInclusive<Timestamp> {
+        let start = self.criteria.since.unwrap_or(Timestamp::from_millis(0));
+        match self.criteria.until.map(Timestamp::millis) {
+            None => start..=Timestamp::MAX,
+            // Nothing is before the first instant.
+            Some(0) => Timestamp::MAX..=Timestamp::from_millis(0),
+            Some(until) => start..=Timestamp::from_millis(until - 1),
+        }
+    }
+
+    fn says_all_words(&self, record: &Record<'_>) -> bool {
+        let mut missing: Vec<&Word> = self.words.iter().collect();
+        let mut look = |text: &str| {
+            if !missing.is_empty() {
+                let text = text.to_ascii_lowercase();
+                missing.retain(|word| word.finder.find(text.as_bytes()).is_none());
+            }
+            missing.is_empty()
+        };
+        look(&record.event) || look(&record.message) || any_string(record.meta, look)
+    }
+}
+
+/// Lists longer than this are left to `matches`: looking for each would take longer than reading the record.
+const NEEDLES_MAX: usize = 16;
+
+fn needle(text: &str) -> Finder<'static> {
+    Finder::new(text.as_bytes()).into_owned()
+}
+
+/// Whether some string of a JSON value, keys apart, is one that `look` looks for.
+fn any_string(json: &str, mut look: impl FnMut(&str) -> bool) -> bool {
+    let mut scanner = Scanner::over(json);
+    while scanner.skip_to_string() {
+        let Ok(text) = scanner.string("") else { return false };
+        scanner.skip_space();
+        if scanner.peek() != Some(b':') && look(&text.value()) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A word of a text to look for.
+#[derive(Debug, Clone)]
+struct Word {
+    lower: Vec<u8>,
+    finder: Finder<'static>,
+    /// The place of a byte that few lines hold, among the first [`Self::LOOK_BYTES_MAX`].
+    rare: usize,
+}
+
+impl Word {
+    /// How much of a word is compared at a place of a line, so that no line of like bytes takes long.
+    const LOOK_BYTES_MAX: usize = 32;
+
+    fn new(word: &str) -> Self {
+        let lower = word.to_ascii_lowercase().into_bytes();
+        // Letters by their frequency in English; digits and the like are between them, and bytes beyond ASCII rare.
+        let frequency = |byte: u8| b"zjqxkvbypgwfmucdlhrsnioate".iter().position(|letter| *letter == byte);
+        let commonness = |byte: u8| match byte {
+            b'a'..=b'z' => frequency(byte).unwrap_or_default(),
+            b'0'..=b'9' | b'-' | b'/' | b'.' | b'_' | b',' | b':' => 24,
+            _ => 3,
+        };
+        let looked_at = &lower[..lower.len().min(Self::LOOK_BYTES_MAX)];
+        let rare = (0..looked_at.len()).min_by_key(|at| commonness(looked_at[*at])).unwrap_or_default();
+        Self { finder: Finder::new(&lower).into_owned(), rare, lower }
+    }
+
+    /// Whether the word's first bytes are in a line, in either case.
+    fn may_be_in(&self, line: &[u8]) -> bool {
+        let word = &self.lower[..self.lower.len().min(Self::LOOK_BYTES_MAX)];
+        let Some(&rare) = word.get(self.rare) else { return true };
+        memchr::memchr2_iter(rare, rare.to_ascii_uppercase(), line).any(|at| {
+            let start = at.checked_sub(self.rare);
+            let there = start.and_then(|start| line.get(start..start + word.len()));
+            there.is_some_and(|there| there.eq_ignore_ascii_case(word))
+        })
+    }
+}
+
+/// What `--where` asks for: `FIELD OP VALUE`, or `FIELD exists`, or `FIELD missing`.
+///
+/// ```
+/// use audit_log::reader::filter::Condition;
+///
+/// assert!(Condition::parse("meta.rows >= 1e3").is_ok());
+/// let error = Condition::parse("meta.rows => 1e3").unwrap_err();
+/// assert_eq!(error.offset, 10);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    field: Field,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Test {
+    Exists,
+    Missing,
+    Compare { operator: Operator, text: String, is_number: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Contains,
+    ContainsNot,
+    Starts,
+    Ends,
+}
+
+/// Each before those that it begins with.
+const OPERATORS: [(&str, Operator); 10] = [
+    ("!=", Operator::NotEqual),
+    ("!~", Operator::ContainsNot),
+    ("^=", Operator::Starts),
+    ("$=", Operator::Ends),
+    ("<=", Operator::LessOrEqual),
+    (">=", Operator::GreaterOrEqual),
+    ("=", Operator::Equal),
+    ("<", Operator::Less),
+    (">", Operator::Greater),
+    ("~", Operator::Contains),
+];
+
+impl Condition {
+    /// Reads a condition.
+    ///
+    /// The value is the rest of the text behind the operator and the white space that follows it, to the last byte, and
+    /// may be empty; it has no quotes. If it is a JSON number, numbers are compared with it by their exact value and strings with its text; else strings
+    /// alone, byte by byte. A path that is there more than once holds if any of its values does; `= true` and `= false` are for these values,
+    /// and for strings of that text. What cannot be compared (null, arrays, objects, a number with a text, or by `~`, `!~`,
+    /// `^=`, `$=`) makes every operator false, `!=` and `!~` too.
+    ///
+    /// # Errors
+    /// Tells at which byte the text ceases to be a condition.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let start = text.len() - text.trim_start().len();
+        let (field, length) = Field::parse_start(&text[start..]).map_err(|error| error.moved(start))?;
+        let rest = text[start + length..].trim_start();
+        let at = text.len() - rest.len();
+        for (word, test) in [("exists", Test::Exists), ("missing", Test::Missing)] {
+            let Some(behind) = rest.strip_prefix(word) else { continue };
+            if !behind.trim().is_empty() {
+                return Err(FilterError::at(at + word.len(), format!("expected nothing behind `{word}`")));
+            }
+            return Ok(Self { field, test });
+        }
+        let Some((symbol, operator)) = OPERATORS.into_iter().find(|(symbol, _)| rest.starts_with(symbol)) else {
+            return Err(FilterError::at(at, "expected =, !=, <, <=, >, >=, ~, !~, ^=, $=, exists or missing"));
+        };
+        let slips = [
+            ("==", "equals is `=`"),
+            ("=~", "contains is `~`"),
+            ("=>", "write `>=`"),
+            ("=<", "write `<=`"),
+            ("<>", "write `!=`"),
+        ];
+        if let Some((_, hint)) = slips.into_iter().find(|(slip, _)| rest.starts_with(slip)) {
+            let value = "; a value that begins so stands behind a space";
+            return Err(FilterError::at(at, format!("no such operator: {hint}{value}")));
+        }
+        let value = rest[symbol.len()..].trim_start();
+        let is_number = Decimal::parse(value).is_some();
+        Ok(Self { field, test: Test::Compare { operator, text: value.to_owned(), is_number } })
+    }
+
+    /// Whether it holds for a record.
+    #[must_use]
+    pub fn holds(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
+        let (mut is_there, mut is_met) = (false, false);
+        self.field.each(record, place, |value| {
+            is_there = true;
+            is_met = is_met || self.test.is_met(&value);
+        });
+        if self.test == Test::Missing { !is_there } else { is_met }
+    }
+
+    /// What a line without a backslash must hold for this to be true, as bytes.
+    fn needles(&self) -> Vec<String> {
+        let mut needles = Vec::new();
+        if let (Field::Meta(steps), true) = (&self.field, self.test != Test::Missing) {
+            // The last first: fewer lines hold it.
+            needles.extend(steps.iter().rev().filter_map(|step| match step {
+                Step::Key(key) => Some(format!("\"{key}\"")),
+                Step::Item(_) => None,
+            }));
+        }
+        // A time is spelt in many ways, and a place is not in the line.
+        let is_in_line = !matches!(self.field, Field::Ts | Field::Segment | Field::Index | Field::Rank);
+        if let (Test::Compare { operator, text, is_number }, true) = (&self.test, is_in_line) {
+            match operator {
+                // As a number it has many spellings, and no quotes.
+                Operator::Equal if *is_number => {}
+                Operator::Equal if text == "true" || text == "false" => needles.push(text.clone()),
+                Operator::Equal => needles.push(format!("\"{text}\"")),
+                Operator::Starts => needles.push(format!("\"{text}")),
+                Operator::Ends => needles.push(format!("{text}\"")),
+                Operator::Contains => needles.push(text.clone()),
+                _ => {}
+            }
+        }
+        needles
+    }
+}
+
+impl Test {
+    fn is_met(&self, value: &Value<'_>) -> bool {
+        let Self::Compare { operator, text, is_number } = self else {
+            return *self == Self::Exists;
+        };
+        match value {
+            Value::Boolean(value) => *operator == Operator::Equal && *text == value.to_string(),
+            Value::String(value) => operator.holds_for_strings(value, text),
+            Value::Number(value) if *is_number => match (Decimal::parse(value), Decimal::parse(text)) {
+                (Some(value), Some(wanted)) => operator.holds(value.cmp(&wanted)).unwrap_or(false),
+                _ => false,
+            },
+            Value::Null | Value::Number(_) | Value::Structured(_) => false,
+        }
+    }
+}
+
+impl Operator {
+    fn holds_for_strings(self, value: &str, wanted: &str) -> bool {
+        match self {
+            Self::Contains => value.contains(wanted),
+            Self::ContainsNot => !value.contains(wanted),
+            Self::Starts => value.starts_with(wanted),
+            Self::Ends => value.ends_with(wanted),
+            _ => self.holds(value.cmp(wanted)).unwrap_or(false),
+        }
+    }
+
+    /// What it says of two values in this order; nothing if it is about texts.
+    fn holds(self, order: std::cmp::Ordering) -> Option<bool> {
+        Some(match self {
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual => order.is_ge(),
+            Self::Contains | Self::ContainsNot | Self::Starts | Self::Ends => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reader::spelling::{Json, Model, Spelling, any_model, any_string};
+
+    const HERE: Place<'_> = Place { segment: "1/audit-3_20260128T091244.381Z.jsonl", index: 7, rank: 3 };
+    const LINE: &str = concat!(
+        r#"{"ts":"2026-01-28T09:12:44.381Z","jobId":"5003592","workspaceId":"W","event":"DATA_EXPORT","#,
+        r#""message":"Exported Zoë's \"results\"","meta":{"path":"/work/out.csv","rows":12500,"big":9007199254740993,"#,
+        r#""version":"1.0","ok":true,"bad":false,"none":null,"files":["a",{"n":1.50}],"twice":1,"twice":"x"}}"#
+    );
+
+    fn holds(condition: &str) -> bool {
+        Condition::parse(condition).expect(condition).holds(&Record::parse(LINE.as_bytes()).unwrap(), &HERE)
+    }
+
+    fn matches(filter: &Filter) -> bool {
+        filter.matches(&Record::parse(LINE.as_bytes()).unwrap(), &HERE)
+    }
+
+    #[test]
+    fn conditions_hold_as_the_contract_says() {
+        for condition in [
+            "event = DATA_EXPORT",
+            "event=DATA_EXPORT",
+            "  event   =   DATA_EXPORT",
+            "event != data_export",
+            "event ^= DATA",
+            "event $= EXPORT",
+            "event ~ A_E",
+            "event !~ a_e",
+            "message = Exported Zoë's \"results\"",
+            "jobId = 5003592",
+            "jobId = 5003592",
+            "jobId ~ 0035",
+            "ts >= 2026-01-28",
+            "ts < 2026-01-28T09:12:44.382Z",
+            "rank = 3.0",
+            "index < 1e1",
+            "segment ^= 1/audit-",
+            "meta.rows = 12500",
+            "meta.rows = 1.25e4",
+            "meta.rows = 12500.0",
+            "meta.rows > 12499.999",
+            "meta.rows <= 12500",
+            "meta.rows != 12501",
+            "meta.big = 9007199254740993",
+            "meta.big != 9007199254740992",
+            "meta.big > 9007199254740992",
+            "meta.version = 1.0",
+            "meta.version != 1",
+            "meta.version $= .0",
+            "meta.version < 1.1",
+            "meta.ok = true",
+            "meta.bad = false",
+            "meta.none exists",
+            "meta.nothing missing",
+            "meta.ok exists ",
+            "meta exists",
+            "meta.files[0] = a",
+            "meta.files[1].n = 1.5",
+            "meta.files[2] missing",
+            "meta.twice = 1",
+            "meta.twice = x",
+            "meta.twice != 1",
+            "meta.path >= /work",
+            "meta.path ~",
+            "meta.\"path\" $= .csv",
+        ] {
+            assert!(holds(condition), "{condition}");
+        }
+        for condition in [
+            "event = DATA_EXPORT ",
+            "event = \"DATA_EXPORT\"",
+            "event = data_export",
+            "event < A",
+            "jobId = 5003592.0",
+            "rank = x",
+            "rank != x",
+            "rank ~ 3",
+            "index !~ 3",
+            "meta.rows = abc",
+            "meta.rows != abc",
+            "meta.rows ~ 25",
+            "meta.rows !~ 9",
+            "meta.rows ^= 1",
+            "meta.rows < 12500",
+            "meta.big = 9007199254740992",
+            "meta.version = 1",
+            "meta.nothing != 1",
+            "meta.nothing !~ x",
+            "meta.nothing = ",
+            "meta.nothing exists",
+            "meta.none missing",
+            "meta.none = null",
+            "meta.none != 1",
+            "meta.none !~ x",
+            "meta.ok != false",
+            "meta.ok !~ x",
+            "meta.ok = false",
+            "meta.bad = true",
+            "meta.bad != true",
+            "meta.ok ~ true",
+            "meta.ok >= true",
+            "meta.files = []",
+            "meta.files != 1",
+            "meta.files !~ x",
+            "meta != 1",
+            "meta.files[0] = 0",
+            "meta.twice missing",
+            "meta.twice = y",
+        ] {
+            assert!(!holds(condition), "{condition}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_condition_is_refused_at_its_place() {
+        for (text, offset, part) in [
+            ("", 0, "expected a field"),
+            ("  path = x", 2, "begins with `meta.`"),
+            ("meta.a", 6, "expected ="),
+            ("meta.a is 1", 7, "expected ="),
+            ("meta.a == 1", 7, "equals is `=`"),
+            ("meta.a =~ 1", 7, "contains is `~`"),
+            ("meta.a => 1", 7, "`>=`"),
+            ("meta.a =< 1", 7, "`<=`"),
+            ("meta.a <> 1", 7, "`!=`"),
+            ("meta.a exists 1", 13, "nothing behind `exists`"),
+            ("meta.a missing=", 14, "nothing behind `missing`"),
+            ("é = 1", 0, "no such field"),
+            ("meta.\"é = 1", 12, "ends"),
+        ] {
+            let error = Condition::parse(text).expect_err(text);
+            assert_eq!(error.offset, offset, "{text}: {error}");
+            assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn criteria_are_joined_and_lists_are_any_of() {
+        let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let at = |millis: i64| Some(Timestamp::from_millis(1_769_591_564_381 + millis));
+        let everything = || Criteria {
+            since: at(0),
+            until: at(1),
+            events: strings(&["X", "DATA_EXPORT"]),
+            jobs: strings(&["5003592"]),
+            workspaces: strings(&["W", "w"]),
+            ranks: vec![0, 3],
+            conditions: vec![Condition::parse("meta.ok = true").unwrap(), Condition::parse("meta.rows > 1").unwrap()],
+            texts: strings(&["RESULTS zoë", "/WORK data_"]),
+        };
+        assert!(matches(&Filter::new(Criteria::default())));
+        assert!(matches(&Filter::new(everything())));
+        let changes: [fn(&mut Criteria); 8] = [
+            |criteria| criteria.since = criteria.until,
+            |criteria| criteria.until = criteria.since,
+            |criteria| criteria.events = vec!["DATA_EXPOR".to_owned()],
+            |criteria| criteria.jobs = vec!["500".to_owned()],
+            |criteria| criteria.workspaces = vec!["w".to_owned()],
+            |criteria| criteria.ranks = vec![0],
+            |criteria| criteria.conditions.push(Condition::parse("meta.rows > 1e9").unwrap()),
+            |criteria| criteria.texts.push("nowhere".to_owned()),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut criteria = everything();
+            change(&mut criteria);
+            assert!(!matches(&Filter::new(criteria)), "{number}");
+        }
+    }
+
+    #[test]
+    fn words_are_looked_for_in_strings_and_not_in_keys() {
+        let says = |text: &str| matches(&Filter::new(Criteria { texts: vec![text.to_owned()], ..Criteria::default() }));
+        for text in ["", "  ", "export", "EXPORTED out.CSV", "\"results\"", "zoë's", "1.0", "x A"] {
+            assert!(says(text), "{text}");
+        }
+        for text in ["path", "version", "12500", "5003592", "true", "ZOË", "export nowhere", "exported_zoë"] {
+            assert!(!says(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_range_holds_the_first_instant_and_the_last() {
+        let range = |since, until| {
+            let at = |millis: Option<i64>| millis.map(Timestamp::from_millis);
+            Filter::new(Criteria { since: at(since), until: at(until), ..Criteria::default() }).range()
+        };
+        assert_eq!(range(None, None), Timestamp::from_millis(0)..=Timestamp::MAX);
+        assert_eq!(range(Some(5), Some(7)), Timestamp::from_millis(5)..=Timestamp::from_millis(6));
+        assert!(range(Some(5), Some(5)).is_empty());
+        assert!(range(None, Some(0)).is_empty());
+    }
+
+    #[test]
+    fn a_filter_tells_what_hangs_on_a_repeated_key() {
+        let is_ambiguous = |condition: &str| {
+            let conditions = vec![Condition::parse("event exists").unwrap(), Condition::parse(condition).unwrap()];
+            let filter = Filter::new(Criteria { conditions, ..Criteria::default() });
+            filter.is_ambiguous(&Record::parse(LINE.as_bytes()).unwrap(), &HERE)
+        };
+        assert!(is_ambiguous("meta.twice = 1"));
+        assert!(is_ambiguous("meta.twice missing"));
+        assert!(!is_ambiguous("meta.rows = 1"));
+    }
+
+    #[test]
+    fn bytes_throw_away_what_cannot_match() {
+        let passes = |criteria: Criteria| Filter::new(criteria).may_match(LINE.replace('\\', "").as_bytes());
+        let condition =
+            |text: &str| Criteria { conditions: vec![Condition::parse(text).unwrap()], ..Criteria::default() };
+        let text = |text: &str| Criteria { texts: vec![text.to_owned()], ..Criteria::default() };
+        for text in [
+            "event = XX",
+            "meta.z > 1",
+            "meta.rows.z exists",
+            "message ~ nothing",
+            "meta.path $= out",
+            "meta.path ^= out",
+            "meta.path = /",
+        ] {
+            assert!(!passes(condition(text)), "{text}");
+        }
+        assert!(passes(condition("meta.x missing")) && passes(condition("meta.rows = 1")));
+        assert!(!passes(text("nowhere")) && !passes(text("zoé")) && passes(text("ZOë OUT.csv")));
+        assert!(!passes(Criteria { events: vec!["X".to_owned(), "Y".to_owned()], ..Criteria::default() }));
+        assert!(!passes(Criteria { since: Some(Timestamp::from_millis(1_769_591_564_382)), ..Criteria::default() }));
+        assert!(!passes(Criteria { until: Some(Timestamp::from_millis(1_769_591_564_381)), ..Criteria::default() }));
+        assert!(Filter::new(condition("event = X")).may_match(LINE.as_bytes()));
+    }
+
+    /// A condition about something that may well be in a model.
+    fn any_condition() -> impl Strategy<Value = String> {
+        let field = prop_oneof![
+            2 => prop::sample::select(&["ts", "jobId", "workspaceId", "event", "message", "meta", "segment", "index", "rank"][..]).prop_map(str::to_owned),
+            5 => prop::collection::vec(prop_oneof![4 => "\\.[abc]", 1 => "\\[[01]\\]"], 1..4).prop_map(|steps| format!("meta{}", steps.concat())),
+        ];
+        let value = prop_oneof![
+            any_string(),
+            "-?[0-9]{1,2}(\\.[0-9])?".prop_filter("JSON", |text| Decimal::parse(text).is_some()),
+            Just("2026-01-28T09:12:44.382Z".to_owned())
+        ];
+        let operators = &["=", "=", "=", "!=", "<", "<=", ">", ">=", "~", "!~", "^=", "$=", "exists", "missing"][..];
+        (field, prop::sample::select(operators), value).prop_map(|(field, operator, value)| match operator {
+            "exists" | "missing" => format!("{field} {operator}"),
+            _ => format!("{field} {operator} {value}"),
+        })
+    }
+
+    fn any_criteria() -> impl Strategy<Value = Criteria> {
+        let instant = || {
+            prop::option::weighted(
+                0.2,
+                prop_oneof![0..4i64, 1_769_591_564_381..1_769_591_564_385i64].prop_map(Timestamp::from_millis),
+            )
+        };
+        let list = || prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(any_string(), 1..4)];
+        let texts = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec("[abAB\"\\\\é0]{1,2}", 1..3)];
+        ((instant(), instant()), list(), list(), list(), prop::collection::vec(any_condition(), 0..3), texts).prop_map(
+            |((since, until), events, jobs, workspaces, conditions, texts)| Criteria {
+                since,
+                until,
+                events,
+                jobs,
+                workspaces,
+                ranks: Vec::new(),
+                conditions: conditions.iter().map(|text| Condition::parse(text).expect(text)).collect(),
+                texts,
+            },
+        )
+    }
+
+    /// What `--text` says of a value, by the model.
+    fn says(value: &Json, word: &str) -> bool {
+        match value {
+            Json::String(text) => text.to_ascii_lowercase().contains(&word.to_ascii_lowercase()),
+            Json::Array(items) => items.iter().any(|item| says(item, word)),
+            Json::Object(members) => members.iter().any(|(_, item)| says(item, word)),
+            _ => false,
+        }
+    }
+
+    /// Two spellings of a model.
+    fn spellings(model: &Model, seed: u64) -> [String; 3] {
+        [Spelling::canonical(), Spelling::random(seed), Spelling::random(!seed)]
+            .map(|mut spelling| model.spell(&mut spelling))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1536))]
+
+        #[test]
+        fn a_filter_minds_no_spelling_and_bytes_throw_no_match_away(criteria in any_criteria(), model in any_model(), seed: u64) {
+            let filter = Filter::new(criteria);
+            let lines = spellings(&model, seed);
+            let records = [0, 1, 2].map(|at| Record::parse(lines[at].as_bytes()).unwrap());
+            let answers = [0, 1, 2].map(|at| filter.matches(&records[at], &HERE));
+            prop_assert_eq!(answers, [answers[0]; 3], "{:?}", lines);
+            for (line, answer) in lines.iter().zip(answers) {
+                prop_assert!(!answer || filter.may_match(line.as_bytes()), "{}", line);
+            }
+            prop_assert!(!answers[0] || filter.range().contains(&model.ts));
+        }
+
+        #[test]
+        fn one_part_alone_minds_no_spelling(condition in any_condition(), word in "[abAB\"\\\\é0]{1,2}", model in any_model(), seed: u64) {
+            let condition = Condition::parse(&condition).unwrap();
+            let by_condition = Filter::new(Criteria { conditions: vec![condition.clone()], ..Criteria::default() });
+            let by_text = Filter::new(Criteria { texts: vec![word.clone()], ..Criteria::default() });
+            let is_said = [&model.event, &model.message].into_iter().any(|text| says(&Json::String(text.clone()), &word)) || says(&model.meta, &word);
+            let lines = spellings(&model, seed);
+            let first = condition.holds(&Record::parse(lines[0].as_bytes()).unwrap(), &HERE);
+            for line in &lines {
+                let record = Record::parse(line.as_bytes()).unwrap();
+                prop_assert_eq!(by_condition.matches(&record, &HERE), first, "{}", line);
+                prop_assert!(!first || by_condition.may_match(line.as_bytes()), "{}", line);
+                prop_assert_eq!(by_text.matches(&record, &HERE), is_said, "{}", line);
+                prop_assert!(!is_said || by_text.may_match(line.as_bytes()), "{}", line);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_condition_or_has_a_fault_in_it(text in "(meta|event|ts)?[ .\\[\\]\"\\\\a-c0-9=!<>~^$é\u{2028}]{0,12}") {
+            if let Err(error) = Condition::parse(&text) {
+                prop_assert!(text.is_char_boundary(error.offset), "{} in {:?}", error.offset, text);
+                prop_assert!(error.show(&text).contains('^'));
+            }
+        }
+    }
+}
