@@ -17,8 +17,8 @@ pub struct Place<'p> {
     pub rank: u32,
 }
 
-/// What a filter or a column asks for: `ts`, `jobId`, `workspaceId`, `event`, `message`, `segment`, `index`, `rank`, `meta` or a
-/// path into it.
+/// What a filter or a column asks for: `ts`, `jobId`, `workspaceId`, `event`, `message`, `segment`, `index`, `rank`,
+/// `meta` or a path into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
     /// When it was written, always as RFC 3339 with milliseconds in UTC.
@@ -79,8 +79,8 @@ const MEMBERS: [(&str, Field); 8] = [
 impl Field {
     /// Reads a field's name: `event`, `meta.user.name`, `meta.files[0]`, `meta."a.b"`.
     ///
-    /// A key without quotes ends before white space, `.`, `[`, `]`, `"` and every operator of a condition; between quotes
-    /// it is spelt as a JSON string.
+    /// A key without quotes ends before white space, `.`, `[`, `]`, `"` and every operator of a condition; between
+    /// quotes it is spelt as a JSON string.
     ///
     /// # Errors
     /// Tells at which byte the name ceases to be one.
@@ -112,8 +112,8 @@ impl Field {
         Ok((Self::Meta(steps), at))
     }
 
-    /// Hands over each value of the field in a record, in the line's order; returns whether the record is ambiguous, as a
-    /// key of the path is there more than once in one object.
+    /// Hands over each value of the field in a record, in the line's order; returns whether the record is ambiguous, as
+    /// a key of the path is there more than once in one object.
     ///
     /// **Complexity**: linear in the bytes of `meta`.
     pub fn each<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, mut found: impl FnMut(Value<'v>)) -> bool {
@@ -202,8 +202,8 @@ struct Walk<'v, F> {
 }
 
 impl<'v, F: FnMut(Value<'v>)> Walk<'v, F> {
-    /// Goes over the value that begins here, handing over what lies in it at the path. It goes as deep as the value, which
-    /// nests at most 128 levels, however long the path.
+    /// Goes over the value that begins here, handing over what lies in it at the path. It goes as deep as the value,
+    /// which nests at most 128 levels, however long the path.
     fn to(&mut self, path: &[Step]) -> Result<(), Stop> {
         let open = self.scanner.peek();
         match path {

@@ -1,7 +1,7 @@
 //! What is asked for: conditions that a record meets or does not.
 //!
-//! A filter is asked twice. [`Filter::may_match`] looks at a line's bytes and throws away most of those that cannot match,
-//! never one that does; [`Filter::matches`] then has the record.
+//! A filter is asked twice. [`Filter::may_match`] looks at a line's bytes and throws away most of those that cannot
+//! match, never one that does; [`Filter::matches`] then has the record.
 
 use std::ops::RangeInclusive;
 
@@ -234,10 +234,11 @@ impl Condition {
     /// Reads a condition.
     ///
     /// The value is the rest of the text behind the operator and the white space that follows it, to the last byte, and
-    /// may be empty; it has no quotes. If it is a JSON number, numbers are compared with it by their exact value and strings with its text; else strings
-    /// alone, byte by byte. A path that is there more than once holds if any of its values does; `= true` and `= false` are for these values,
-    /// and for strings of that text. What cannot be compared (null, arrays, objects, a number with a text, or by `~`, `!~`,
-    /// `^=`, `$=`) makes every operator false, `!=` and `!~` too.
+    /// may be empty; it has no quotes. If it is a JSON number, numbers are compared with it by their exact value and
+    /// strings with its text; else strings alone, byte by byte. A path that is there more than once holds if any of its
+    /// values does; `= true` and `= false` are for these values, and for strings of that text. What cannot be compared
+    /// (null, arrays, objects, a number with a text, or by `~`, `!~`, `^=`, `$=`) makes every operator false, `!=` and
+    /// `!~` too.
     ///
     /// # Errors
     /// Tells at which byte the text ceases to be a condition.

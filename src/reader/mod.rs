@@ -9,6 +9,7 @@ pub mod filter;
 
 pub mod number;
 pub mod record;
+pub mod when;
 
 #[cfg(test)]
 mod spelling;

@@ -1,8 +1,8 @@
 //! One line becomes a record, or is damaged.
 //!
 //! Two readers give the same answer. The fast one takes lines as they are written: our six members in their order,
-//! compact, with `ts` in 24 bytes or, as UCloud's own server writes it, an integer. It gives up at the first byte that is
-//! spelt in another way, and the full one reads any JSON object of exactly these members.
+//! compact, with `ts` in 24 bytes or, as UCloud's own server writes it, an integer. It gives up at the first byte that
+//! is spelt in another way, and the full one reads any JSON object of exactly these members.
 
 use std::borrow::Cow;
 
@@ -141,7 +141,8 @@ fn millis(digits: &[u8]) -> Option<Timestamp> {
     (millis <= Timestamp::MAX.millis()).then(|| Timestamp::from_millis(millis))
 }
 
-/// Reads the form that [`Timestamp::text`] writes, and nothing else: an instant of the years 1970 to 9999, without leap seconds.
+/// Reads the form that [`Timestamp::text`] writes, and nothing else: an instant of the years 1970 to 9999, without leap
+/// seconds.
 fn written_instant(text: &[u8; Timestamp::TEXT_BYTES]) -> Option<Timestamp> {
     let part = |from: usize, to: usize, range: std::ops::RangeInclusive<i64>| {
         decimal(&text[from..to]).filter(|value| range.contains(value))
