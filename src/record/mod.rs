@@ -14,5 +14,5 @@ pub use batch::{BATCH_EVENTS_MAX, BatchError, parse_batch};
 pub use event::{EVENT_NAME_BYTES_MAX, Event, META_DEPTH_MAX, RESERVED_PREFIX};
 pub use json::{EventError, Fault};
 pub use line::{ID_BYTES_MAX, Identity, IdentityError, LINE_BYTES_MAX, REQUEST_LINES_BYTES_MAX, TooLong, stamp};
-pub use segment_name::{Opened, SegmentName, SegmentNameError};
+pub use segment_name::{Compression, Opened, SegmentName, SegmentNameError};
 pub use timestamp::{DAY_MS, Timestamp};

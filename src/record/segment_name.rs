@@ -16,7 +16,33 @@ use super::timestamp::{DAY_MS, Timestamp};
 pub struct SegmentName {
     rank: u32,
     opened: Opened,
-    suffix: &'static str,
+    compression: Compression,
+}
+
+/// How a segment's content is packed, by the ending of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compression {
+    /// Lines as they were written.
+    Plain,
+    /// gzip (RFC 1952): `.gz`.
+    Gzip,
+    /// Zstandard (RFC 8878): `.zst`.
+    Zstd,
+}
+
+impl Compression {
+    /// All of them, in the order in which readers prefer one name over another.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Gzip, Self::Zstd];
+
+    /// What is added to the name: nothing, `.gz` or `.zst`.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+        }
+    }
 }
 
 /// What a segment's name says of its time.
@@ -37,7 +63,7 @@ impl SegmentName {
     /// Names a new segment of `rank`, opened at `at`.
     #[must_use]
     pub fn new(rank: u32, at: Timestamp) -> Self {
-        Self { rank, opened: Opened::At(at), suffix: "" }
+        Self { rank, opened: Opened::At(at), compression: Compression::Plain }
     }
 
     /// The job's rank, from the name.
@@ -64,17 +90,38 @@ impl SegmentName {
     /// Whether the name says that the content is compressed.
     #[must_use]
     pub fn is_compressed(&self) -> bool {
-        !self.suffix.is_empty()
+        self.compression != Compression::Plain
+    }
+
+    /// How the name says that the content is packed.
+    #[must_use]
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// The name that the same segment has when it is packed so.
+    #[must_use]
+    pub fn packed(&self, compression: Compression) -> Self {
+        Self { compression, ..self.clone() }
+    }
+
+    /// The oldest instant that the name stands for: its own, or the beginning of its UTC day.
+    #[must_use]
+    pub fn oldest(&self) -> Timestamp {
+        match self.opened {
+            Opened::At(at) => at,
+            Opened::OnDay(day) => Timestamp::from_millis(day.saturating_mul(DAY_MS)),
+        }
     }
 }
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.opened {
-            Opened::At(at) => write!(f, "audit-{}_{}.jsonl{}", self.rank, at.compact(), self.suffix),
+            Opened::At(at) => write!(f, "audit-{}_{}.jsonl{}", self.rank, at.compact(), self.compression.suffix()),
             Opened::OnDay(day) => {
                 let date = i32::try_from(day).ok().and_then(NaiveDate::from_epoch_days).expect("made from a date");
-                write!(f, "audit-{}-{}.jsonl{}", self.rank, date.format("%Y-%m-%d"), self.suffix)
+                write!(f, "audit-{}-{}.jsonl{}", self.rank, date.format("%Y-%m-%d"), self.compression.suffix())
             }
         }
     }
@@ -91,8 +138,9 @@ impl FromStr for SegmentName {
 /// Reads a name without minding its exact spelling; the caller compares it with what `Display` makes of it.
 fn parse(text: &str) -> Option<SegmentName> {
     let rest = text.strip_prefix("audit-")?;
-    let (stem, suffix) =
-        [".jsonl", ".jsonl.gz", ".jsonl.zst"].iter().find_map(|end| Some((rest.strip_suffix(end)?, &end[6..])))?;
+    let (stem, compression) = Compression::ALL.iter().find_map(|&compression| {
+        Some((rest.strip_suffix(compression.suffix())?.strip_suffix(".jsonl")?, compression))
+    })?;
     let digits = stem.bytes().take_while(u8::is_ascii_digit).count();
     let rank = stem[..digits].parse().ok()?;
     let (separator, time) = stem[digits..].split_at_checked(1)?;
@@ -105,7 +153,7 @@ fn parse(text: &str) -> Option<SegmentName> {
         }
         _ => return None,
     };
-    Some(SegmentName { rank, opened, suffix })
+    Some(SegmentName { rank, opened, compression })
 }
 
 fn is_four_digits(date: &str) -> bool {
@@ -177,8 +225,20 @@ mod tests {
     }
 
     #[test]
-    fn the_youngest_instant_of_a_daily_name_is_the_end_of_its_day() {
+    fn a_name_tells_how_its_content_is_packed() {
+        let plain: SegmentName = "audit-0-2026-01-28.jsonl".parse().unwrap();
+        assert!(!plain.is_compressed());
+        for compression in Compression::ALL {
+            let name: SegmentName = format!("audit-0-2026-01-28.jsonl{}", compression.suffix()).parse().unwrap();
+            assert_eq!((name.compression(), name.is_compressed()), (compression, compression != Compression::Plain));
+            assert_eq!(name, plain.packed(compression));
+        }
+    }
+
+    #[test]
+    fn a_daily_name_stands_for_its_whole_day() {
         let name: SegmentName = "audit-0-2026-01-28.jsonl".parse().unwrap();
+        assert_eq!(name.oldest().to_string(), "2026-01-28T00:00:00.000Z");
         assert_eq!(name.youngest().to_string(), "2026-01-29T00:00:00.000Z");
     }
 
