@@ -15,6 +15,8 @@
 //! file. [`app`] wires all that together, and [`cli`] starts it; [`client`] is the other side, for scripts in the job.
 //! [`reader`] reads what was written, and meets the writer only through files.
 //!
+//! [`reader`] is the read side: it meets the writer through files alone.
+//!
 //! Modules are declared in reading order. Each uses those of lower rows only: `record`; `durable` and `clock`; `writer`;
 //! `http`, `retention` and `reader`; `config`; `app` and `cli`.
 

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 pub use self::folder::{EntryKind, Facts, Folder};
 
 /// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId {
     /// The device.
     pub dev: u64,

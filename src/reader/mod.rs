@@ -1,14 +1,17 @@
-//! Reads what was written: lines become records, and records answer questions.
+//! The read side: directories of segments, their lines, the records in them, and what is asked of those.
 //!
-//! Readers meet the writer only through files; all they need to know of these is in `docs/FORMAT.md`. Nothing here
-//! writes to an audit directory.
+//! It meets the writer through files alone, writes nothing, and expects whatever `docs/FORMAT.md` says a reader must
+//! expect: files that grow, shrink and vanish, torn tails, NUL bytes, lines that somebody else wrote.
+
+pub mod lines;
+pub mod listing;
 
 pub mod error;
-pub mod field;
-pub mod filter;
-
 pub mod number;
 pub mod record;
+
+pub mod field;
+pub mod filter;
 pub mod when;
 
 #[cfg(test)]
