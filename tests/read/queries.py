@@ -65,14 +65,15 @@ class Queries:
 
     def __init__(self, chance, records):
         self.chance = chance
-        self.tops = [dict(oracle.parsed(line)) for *_, line in records]
-        self.values = []
-        for (segment, index, rank, line), top in zip(records, self.tops):
+        self.records = []
+        for segment, index, rank, line in records:
+            top = dict(oracle.parsed(line))
             top["ts"] = oracle.instant(int(top["ts"])) if isinstance(top["ts"], oracle.Number) else top["ts"]
-            self.values.extend((name, top[name]) for name in TOP)
-            self.values.extend([("segment", segment), ("index", str(index)), ("rank", str(rank))])
-            self.values.extend((field(steps), value) for steps, value in leaves(top["meta"]))
-        self.fields = sorted({name for name, _ in self.values} | {"meta.nothing", "meta.user", "meta.files", "meta.files[9]"})
+            values = [*((name, top[name]) for name in TOP), ("segment", segment), ("index", str(index)), ("rank", str(rank))]
+            values += [(field(steps), value) for steps, value in leaves(top["meta"])]
+            self.records.append((top, values))
+        names = {name for _, values in self.records for name, _ in values}
+        self.fields = sorted(names | {"meta.nothing", "meta.user", "meta.files", "meta.files[9]"})
 
     def several(self, count):
         return [self.one() for _ in range(count)]
@@ -98,36 +99,43 @@ class Queries:
         return query
 
     def filters(self):
+        """Filters that one record passes, mostly: those of several would find nothing."""
         chance, found = self.chance, {}
         if chance.random() < 0.3:
-            times = sorted([self.time(), self.time()], key=oracle.millis)
-            found.update(zip(("since", "until"), times))
+            anchor = self.record()[0]["ts"]
+            times = sorted([self.time(anchor), self.time(), self.time()], key=oracle.millis)
+            found.update(zip(("since", "until"), chance.choice([times[:2], times[1:], times[::2]])))
             for name in ("since", "until"):
                 if chance.random() < 0.4:
                     del found[name]
+        record = self.record()
         for name, member in (("event", "event"), ("job", "jobId"), ("workspace", "workspaceId")):
-            if chance.random() < 0.15:
-                found[name] = [chance.choice(self.tops)[member] for _ in range(chance.randint(1, 3))]
+            if chance.random() < 0.12:
+                others = [self.record()[0][member] for _ in range(chance.randint(0, 2))]
+                found[name] = [record[0][member], *others]
         if chance.random() < 0.1:
             found["rank"] = [chance.randint(0, 4) for _ in range(chance.randint(1, 2))]
         if chance.random() < 0.6:
-            found["where"] = [self.where() for _ in range(chance.choice([1, 1, 1, 2]))]
+            found["where"] = [self.where(record) for _ in range(chance.choice([1, 1, 1, 2]))]
         if chance.random() < 0.15:
-            if words := self.words():
+            if words := self.words(record):
                 found["text"] = words
         return found
 
-    def time(self):
-        ts = self.chance.choice(self.tops)["ts"]
+    def record(self):
+        return self.chance.choice(self.records)
+
+    def time(self, ts=None):
+        ts = ts or self.record()[0]["ts"]
         year, month, day = ts[:4], ts[5:7], ts[8:10]
         return self.chance.choice([
             ts, ts[:-1], ts[:19] + "Z", ts[:23] + "5Z", f"{ts[:23]}+02:00", f"{ts[:19]}-05:30",
             ts[:10], f"{year}-{int(month)}-{int(day)}",
         ])  # fmt: skip
 
-    def where(self):
+    def where(self, record):
         chance = self.chance
-        name, value = chance.choice(self.values)
+        name, value = chance.choice(record[1])
         operator = chance.choice([*oracle.OPERATORS, "exists", "missing", "=", "="])
         if chance.random() < 0.1:
             name = chance.choice(self.fields)
@@ -149,10 +157,9 @@ class Queries:
             return text + "1" if "." in text else self.chance.choice([text + "e0", text + "00e-2", digits, digits + "01"])
         return self.chance.choice(["true", "false", "null", "x", "0", "-1e500", "1e500"]) if self.chance.random() < 0.1 else text
 
-    def words(self):
-        record = self.chance.choice(self.tops)
-        strings = [record["event"], record["message"]]
-        strings += [value for _, value in leaves(record["meta"]) if type(value) is str]
+    def words(self, record):
+        top, _ = record
+        strings = [top["event"], top["message"], *(value for _, value in leaves(top["meta"]) if type(value) is str)]
         words = [word for text in strings for word in re.split(r"\s+", text) if word]
         chosen = self.chance.sample(words, min(len(words), self.chance.randint(1, 3)))
         return " ".join(self.chance.choice([word, word.swapcase() if word.isascii() else word, word[1:-1] or word]) for word in chosen)
