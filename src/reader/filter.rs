@@ -74,6 +74,15 @@ impl Filter {
             && self.says_all_words(record)
     }
 
+    /// Whether a segment of this rank, in this job's folder if in one, may hold a record that matches: there, those of other jobs
+    /// are in nobody's scope.
+    #[must_use]
+    pub fn may_be_in(&self, rank: u32, job: Option<&str>) -> bool {
+        let Criteria { ranks, jobs, .. } = &self.criteria;
+        (ranks.is_empty() || ranks.contains(&rank))
+            && (jobs.is_empty() || job.is_none_or(|job| jobs.iter().any(|wanted| wanted == job)))
+    }
+
     /// Whether the answer for a record hangs on a key of `meta` that is there more than once.
     #[must_use]
     pub fn is_ambiguous(&self, record: &Record<'_>, place: &Place<'_>) -> bool {

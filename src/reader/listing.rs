@@ -190,6 +190,11 @@ impl Segment {
         key(self).cmp(&key(other)).then_with(|| self.path_order(other))
     }
 
+    /// The order by directory and path.
+    pub(super) fn by_path(&self, other: &Self) -> Ordering {
+        self.source.cmp(&other.source).then_with(|| self.path_order(other))
+    }
+
     /// The order of the paths' bytes.
     fn path_order(&self, other: &Self) -> Ordering {
         let name = |segment: &Self| segment.name.packed(Compression::Plain).to_string();

@@ -14,5 +14,8 @@ pub mod field;
 pub mod filter;
 pub mod when;
 
+pub mod search;
+pub mod sorted;
+
 #[cfg(test)]
 mod spelling;

@@ -33,6 +33,12 @@ impl Zone {
         }
     }
 
+    /// Its name, as it was found.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("this machine's zone")
+    }
+
     /// Writes an instant as a time of this zone: `2026-01-28T10:12:44.381+01:00`, with `Z` in UTC.
     #[must_use]
     pub fn text(&self, at: Timestamp) -> String {

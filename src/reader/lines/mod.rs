@@ -201,6 +201,11 @@ impl OpenSegment {
         self.compression
     }
 
+    /// The file, for reads at offsets that were told.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Which file it is.
     #[must_use]
     pub fn id(&self) -> FileId {

@@ -1,5 +1,7 @@
 //! The command line: parsing, dispatch, and exit codes.
 
+mod read;
+
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ enum Command {
     },
     /// Remove old segments from directory trees, once (a CronJob)
     Sweep(SweepFlags),
+    /// Print the records that match, newest first
+    Query(read::QueryFlags),
     /// Check a configuration file: exit 0, or 2 with file, line, key and reason
     CheckConfig {
         /// The file
@@ -203,6 +207,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Sweep(flags) => sweep_all(&flags),
         Command::Inject(flags) => inject_all(flags),
+        Command::Query(flags) => read::query(&flags),
         Command::CheckConfig { file, retention_floor } => {
             let flags = RetentionFlags { config: None, retention_floor };
             let floor_days = flags.settings(&process_environment)?.floor_days;

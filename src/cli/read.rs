@@ -1,0 +1,183 @@
+//! The commands of auditors: what is asked for, and how the answer is told.
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use super::{Failure, complain};
+use crate::clock::{Clock, SystemClock};
+use crate::reader::error::FilterError;
+use crate::reader::filter::{Condition, Criteria, Filter};
+use crate::reader::listing::{Listing, Source, Sources};
+use crate::reader::search::{Coverage, Notice, Search};
+use crate::reader::sorted::Order;
+use crate::reader::when::{self, Zone};
+
+/// Damaged and foreign lines that are told one by one.
+const NOTICES_MAX: usize = 20;
+
+/// Where to look, and for what.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct WhatFlags {
+    /// Directory with segments, walked; may be repeated [default: /audit]
+    #[arg(long = "dir", value_name = "[NAME=]PATH[@WORKSPACE]")]
+    dirs: Vec<String>,
+    /// From this time on: RFC 3339, a date, or an age such as 24h, 7d or 90m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Zone of times without one, and of times that are shown: UTC, local, or a name such as Europe/Copenhagen
+    #[arg(long, value_name = "NAME", default_value = "UTC")]
+    tz: String,
+    /// The event is this; repeated: any of them
+    #[arg(long = "event", value_name = "EVENT")]
+    events: Vec<String>,
+    /// The job's id is this; repeated: any of them
+    #[arg(long = "job", value_name = "ID")]
+    jobs: Vec<String>,
+    /// The workspace's id is this; repeated: any of them
+    #[arg(long = "workspace", value_name = "ID")]
+    workspaces: Vec<String>,
+    /// The rank is this; repeated: any of them
+    #[arg(long = "rank", value_name = "N")]
+    ranks: Vec<u32>,
+    /// A condition, such as 'meta.user.name = ada'; repeated: all of them. Operators: = != < <= > >= ~ !~ ^= $= exists missing
+    #[arg(long = "where", value_name = "FIELD OP VALUE")]
+    conditions: Vec<String>,
+    /// Every word occurs in event, message or meta's strings; case does not matter
+    #[arg(long = "text", value_name = "WORDS")]
+    texts: Vec<String>,
+    /// Damaged lines are an error: exit 1
+    #[arg(long)]
+    strict: bool,
+}
+
+/// The flags of `query`.
+#[derive(Debug, clap::Args)]
+pub(super) struct QueryFlags {
+    #[command(flatten)]
+    what: WhatFlags,
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Leave out so many first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: usize,
+    /// Oldest first: asc; newest first: desc
+    #[arg(long, value_name = "ORDER", default_value = "desc")]
+    order: String,
+}
+
+/// What was asked for, ready to be looked for.
+struct What {
+    sources: Sources,
+    filter: Filter,
+    zone: Zone,
+    is_strict: bool,
+}
+
+impl WhatFlags {
+    fn prepare(&self) -> Result<What, Failure> {
+        let default = ["/audit".to_owned()];
+        let dirs = if self.dirs.is_empty() { &default[..] } else { &self.dirs };
+        let bad_dir = |error: &dyn std::fmt::Display| Failure::Usage(format!("--dir: {error}"));
+        let sources = dirs.iter().map(|text| Source::parse(text)).collect::<Result<_, _>>().map_err(|e| bad_dir(&e))?;
+        let sources = Sources::new(sources).map_err(|error| bad_dir(&error))?;
+        let zone = Zone::parse(&self.tz).map_err(|error| with_caret("--tz", &self.tz, &error))?;
+        let now = SystemClock.now();
+        let time = |flag: &str, text: Option<&String>| {
+            text.map(|text| when::parse(text, &zone, now).map_err(|error| with_caret(flag, text, &error))).transpose()
+        };
+        let conditions = self
+            .conditions
+            .iter()
+            .map(|text| Condition::parse(text).map_err(|error| with_caret("--where", text, &error)))
+            .collect::<Result<_, _>>()?;
+        let filter = Filter::new(Criteria {
+            since: time("--since", self.since.as_ref())?,
+            until: time("--until", self.until.as_ref())?,
+            events: self.events.clone(),
+            jobs: self.jobs.clone(),
+            workspaces: self.workspaces.clone(),
+            ranks: self.ranks.clone(),
+            conditions,
+            texts: self.texts.clone(),
+        });
+        Ok(What { sources, filter, zone, is_strict: self.strict })
+    }
+}
+
+/// A fault in what was asked for, with a caret under its place.
+fn with_caret(flag: &str, text: &str, error: &FilterError) -> Failure {
+    Failure::Usage(format!("{flag}:\n{}", error.show(text)))
+}
+
+impl What {
+    /// Searches, tells on stderr what the reader must be told, and what was covered.
+    fn search<T>(
+        &self,
+        ask: impl FnOnce(&Search<'_>, &Listing) -> anyhow::Result<(T, Coverage)>,
+    ) -> Result<(T, ExitCode), Failure> {
+        let listing = Listing::new(&self.sources);
+        let (told, is_stopped) = (Mutex::new(0), AtomicBool::new(false));
+        let notice = |notice: Notice<'_>| {
+            let mut told = told.lock().expect("whoever held it did not panic");
+            *told += 1;
+            if *told > NOTICES_MAX && !matches!(notice, Notice::Unreadable { .. }) {
+                return;
+            }
+            complain(&match notice {
+                Notice::Damaged { segment, index, damage } => format!("damaged: {segment}:{index}: {damage}"),
+                Notice::Foreign { segment, index } => {
+                    format!("foreign: {segment}:{index}: not of this folder's job or directory's workspace")
+                }
+                Notice::Unreadable { path, error } => format!("unreadable: {path}: {error}"),
+            });
+        };
+        let search = Search::new((&self.sources, &listing), &self.filter, &notice, &is_stopped);
+        let (answer, coverage) = ask(&search, &listing)?;
+        let ambiguous =
+            if coverage.ambiguous > 0 { format!(", {} ambiguous", coverage.ambiguous) } else { String::new() };
+        complain(&format!(
+            "searched {} of {} segments, {} lines, {} damaged, {} foreign{ambiguous} (times in {})",
+            coverage.searched,
+            coverage.segments,
+            coverage.lines,
+            coverage.damaged,
+            coverage.foreign,
+            self.zone.name(),
+        ));
+        let failed = coverage.unreadable > 0 || self.is_strict && coverage.damaged > 0;
+        Ok((answer, if failed { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS }))
+    }
+}
+
+/// Prints the records that match.
+pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
+    let what = flags.what.prepare()?;
+    let order = match flags.order.as_str() {
+        "asc" => Order::Ascending,
+        "desc" => Order::Descending,
+        _ => return Err(Failure::Usage("--order: must be `asc` or `desc`".to_owned())),
+    };
+    let limit = flags.limit.map(|limit| limit.saturating_add(flags.offset));
+    let ((), code) = what.search(|search, listing| {
+        let (mut sorted, coverage) = search.sorted(order, limit)?;
+        let mut out = BufWriter::new(io::stdout().lock());
+        let mut left_out = 0;
+        while let Some(line) = sorted.next_line(listing, &what.sources)? {
+            if left_out < flags.offset {
+                left_out += 1;
+                continue;
+            }
+            out.write_all(&line.line)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        Ok(((), coverage))
+    })?;
+    Ok(code)
+}
