@@ -117,6 +117,8 @@ impl Spool {
 pub(super) struct Sorter {
     order: Order,
     limit: Option<usize>,
+    /// Keys that are held in memory.
+    keys_max: usize,
     keys: Vec<Key>,
     /// Sorted runs of keys that did not fit.
     runs: Vec<File>,
@@ -124,19 +126,19 @@ pub(super) struct Sorter {
 
 impl Sorter {
     pub(super) fn new(order: Order, limit: Option<usize>) -> Self {
-        Self { order, limit, keys: Vec::new(), runs: Vec::new() }
+        Self { order, limit, keys_max: KEYS_MAX, keys: Vec::new(), runs: Vec::new() }
     }
 
     pub(super) fn push(&mut self, key: Key) -> io::Result<()> {
         self.keys.push(key);
         // Sorted once twice as many have come as are wanted, a key costs little more than its comparison.
-        let kept = self.limit.filter(|limit| *limit <= KEYS_MAX / 2);
+        let kept = self.limit.filter(|limit| *limit <= self.keys_max / 2);
         if let Some(limit) = kept {
             if self.keys.len() >= (limit * 2).max(1) {
                 self.sort();
                 self.keys.truncate(limit);
             }
-        } else if self.keys.len() >= KEYS_MAX {
+        } else if self.keys.len() >= self.keys_max {
             self.sort();
             let mut bytes = Vec::with_capacity(self.keys.len() * Key::BYTES);
             self.keys.drain(..).for_each(|key| key.write(&mut bytes));
@@ -236,6 +238,17 @@ impl Sorted {
         Ok(sorted)
     }
 
+    /// The next record's key.
+    fn next_key(&mut self) -> io::Result<Option<Key>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let Some(Next { key, run, .. }) = self.next.pop() else { return Ok(None) };
+        self.advance(run)?;
+        self.left -= 1;
+        Ok(Some(key))
+    }
+
     fn advance(&mut self, run: usize) -> io::Result<()> {
         if let Some(key) = self.runs[run].0.next().transpose()? {
             self.next.push(Next { key, run, order: self.order });
@@ -248,10 +261,7 @@ impl Sorted {
     /// # Errors
     /// Those of reading a segment or a temporary file.
     pub fn next_line(&mut self, listing: &Listing, sources: &Sources) -> io::Result<Option<SortedLine>> {
-        while self.left > 0 {
-            let Some(Next { key, run, .. }) = self.next.pop() else { return Ok(None) };
-            self.advance(run)?;
-            self.left -= 1;
+        while let Some(key) = self.next_key()? {
             if let Some(line) = self.read(&key, listing, sources)? {
                 return Ok(Some(SortedLine { segment: key.segment as usize, index: key.index, line }));
             }
@@ -311,4 +321,76 @@ fn line_at(file: &File, offset: u64, end: u64) -> io::Result<Option<Vec<u8>>> {
 
 fn temporary_file() -> io::Result<File> {
     tempfile::tempfile()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key() -> impl Strategy<Value = Key> {
+        (0..20_i64, 0..3_u32, 0..1_000_u64, any::<bool>(), any::<u64>()).prop_map(
+            |(ts, ordinal, index, is_spooled, offset)| Key {
+                ts: Timestamp::from_millis(ts),
+                ordinal,
+                index,
+                segment: 7 - ordinal,
+                is_spooled,
+                offset,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn keys_come_in_order_however_few_fit_in_memory(
+            threads in prop::collection::vec(prop::collection::vec(key(), 0..60), 1..4),
+            limit in prop::option::of(0..80_usize),
+            keys_max in 1..40_usize,
+            is_ascending in any::<bool>(),
+        ) {
+            let order = if is_ascending { Order::Ascending } else { Order::Descending };
+            let mut all: Vec<_> = threads.concat();
+            all.sort_by_key(|key| (key.ts, key.ordinal, key.index));
+            if !is_ascending {
+                all.reverse();
+            }
+            all.truncate(limit.unwrap_or(usize::MAX));
+            let mut sorters = Vec::new();
+            for keys in threads {
+                let mut sorter = Sorter { keys_max, ..Sorter::new(order, limit) };
+                for key in keys {
+                    sorter.push(key).unwrap();
+                    prop_assert!(sorter.keys.len() <= keys_max);
+                }
+                sorters.push(sorter);
+            }
+            let mut sorted = Sorted::merge(order, limit, sorters, Spool::default()).unwrap();
+            let found: Vec<_> = std::iter::from_fn(|| sorted.next_key().unwrap()).collect();
+            let place = |key: &Key| (key.ts, key.ordinal, key.index);
+            prop_assert_eq!(found.iter().map(place).collect::<Vec<_>>(), all.iter().map(place).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn a_key_is_what_was_written(key in key()) {
+            let mut bytes = Vec::new();
+            key.write(&mut bytes);
+            prop_assert_eq!(Key::read(bytes.as_slice().try_into().unwrap()), key);
+        }
+    }
+
+    #[test]
+    fn lines_that_were_kept_are_had_again() {
+        let spool = Spool::default();
+        let long = "x".repeat(10_000);
+        let at: Vec<_> = ["a", "", &long].iter().map(|line| spool.keep(line.as_bytes()).unwrap()).collect();
+        let (file, end) = spool.0.into_inner().unwrap().unwrap();
+        for (at, line) in at.iter().zip(["a", "", &long]) {
+            assert_eq!(line_at(&file, *at, end).unwrap().unwrap(), line.as_bytes());
+        }
+        assert_eq!(line_at(&file, end, end).unwrap(), None);
+    }
 }
