@@ -176,7 +176,8 @@ fn the_static_binary_runs_in_an_empty_root_as_nobody() {
     let binary = root.path().join("audit-log");
     build(&binary);
     let size = std::fs::metadata(&binary).unwrap().len();
-    assert!(size <= 3 << 20, "the image has {size} bytes");
+    // With the read side in it; the sidecar alone had 3 MiB.
+    assert!(size <= 8 << 20, "the image has {size} bytes");
     let audit = root.path().join("audit");
     std::fs::create_dir(&audit).unwrap();
     for path in [root.path(), &audit] {
