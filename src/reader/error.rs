@@ -29,17 +29,23 @@ impl FilterError {
     ///            ^ a second operator
     /// ```
     ///
-    /// Control and bidirectional characters are shown as `·`, each other character as itself.
+    /// Control, bidirectional and invisible characters are shown as `·`, each other character as itself.
     #[must_use]
     pub fn show(&self, text: &str) -> String {
-        let visible = |char: char| {
-            let is_hidden = matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if char.is_control() || is_hidden { '·' } else { char }
-        };
-        let shown: String = text.chars().map(visible).collect();
+        let shown: String = text.chars().map(|char| if is_hidden(char) { '·' } else { char }).collect();
         let before = text.char_indices().take_while(|(at, _)| *at < self.offset).count();
         format!("{shown}\n{:before$}^ {}", "", self.reason)
     }
+}
+
+/// Whether a terminal may obey a character, or show nothing for it: control characters, line and paragraph separators, what
+/// turns the direction of writing (Unicode UAX 9, §2), and what has no width of its own and joins nothing.
+pub(super) fn is_hidden(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
 }
 
 #[cfg(test)]

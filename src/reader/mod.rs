@@ -17,5 +17,7 @@ pub mod when;
 pub mod search;
 pub mod sorted;
 
+pub mod output;
+
 #[cfg(test)]
 mod spelling;

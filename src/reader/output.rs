@@ -1,0 +1,575 @@
+//! Records become bytes, in the formats that are printed and downloaded.
+//!
+//! | Format | Form |
+//! |---|---|
+//! | ndjson | the lines' own bytes, each with a newline |
+//! | json | one array of the lines' own objects |
+//! | csv | RFC 4180: a header, CRLF, quotes where they are needed |
+//! | table | columns that fit a terminal, for people: what does not fit is cut, what is hidden is made visible |
+//!
+//! Every format is streamed: no more than one record is held, and of a table its first rows, cut, from which the columns get their widths.
+
+use unicode_width::UnicodeWidthChar;
+
+use super::error::{FilterError, is_hidden};
+use super::field::{Field, Place, Value};
+use super::record::Record;
+use super::when::Zone;
+use crate::record::json::{Scanner, write_compact};
+
+/// The columns of a csv where nobody names any.
+pub const CSV_COLUMNS: &str = "ts,jobId,workspaceId,rank,event,message,meta";
+/// The columns of a table where nobody names any.
+pub const TABLE_COLUMNS: &str = "ts,jobId,event,message";
+
+/// Rows of a table that are held until its columns have their widths.
+const HELD_MAX: usize = 100;
+/// What stands between the columns of a table.
+const GAP: &str = "  ";
+
+/// The fields that a csv or table shows, in order; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns(Vec<Column>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Column {
+    /// As it was asked for.
+    title: String,
+    field: Field,
+}
+
+impl Columns {
+    /// Reads fields with commas between them: `ts,event,meta.path`, `meta."a,b"`. White space around them does not count.
+    ///
+    /// # Errors
+    /// Tells at which byte the text ceases to be a list of fields.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let mut columns = Vec::new();
+        let mut rest = text;
+        loop {
+            let end = column_end(rest);
+            let (spaced, title) = (rest[..end].trim_start(), rest[..end].trim());
+            let start = text.len() - rest.len() + end - spaced.len();
+            let field = Field::parse(title).map_err(|error| error.moved(start))?;
+            columns.push(Column { title: title.to_owned(), field });
+            match rest.get(end + 1..) {
+                Some(behind) => rest = behind,
+                None => return Ok(Self(columns)),
+            }
+        }
+    }
+}
+
+/// Where the next comma stands that is not between quotes; the text's length if none does.
+fn column_end(text: &str) -> usize {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_quoted,
+            b'"' => is_quoted = !is_quoted,
+            b',' if !is_quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// A format, with what it has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// The lines' own bytes.
+    Ndjson,
+    /// One array of the lines' own objects.
+    Json,
+    /// RFC 4180. Times are in UTC.
+    Csv(Columns),
+    /// For people. A backslash stands for itself, so that a text `\u001b` and a character made visible look alike.
+    Table {
+        /// What is shown.
+        columns: Columns,
+        /// Whose times are shown.
+        zone: Zone,
+        /// How many columns the terminal has.
+        width: usize,
+    },
+}
+
+/// Turns records into bytes: [`Encoder::begin`], [`Encoder::record`] for each, [`Encoder::end`]; each adds to the end of `out`.
+///
+/// Values: a string is its value, any other value its JSON text, without white space between its tokens and otherwise as it is spelt
+/// (the characters that lines escape are escaped); what is missing is empty. Of a key that is there more than once, the last is shown.
+///
+/// ```
+/// use audit_log::reader::field::Place;
+/// use audit_log::reader::output::{Columns, Encoder, Layout};
+/// use audit_log::reader::record::Record;
+///
+/// let line = br#"{"ts":0,"jobId":"1","workspaceId":"w","event":"E","message":"\"a\"","meta":{"n": 1.0}}"#;
+/// let place = Place { segment: "audit-0_20260128T091244.381Z.jsonl", index: 7, rank: 0 };
+/// let mut encoder = Encoder::new(Layout::Csv(Columns::parse("index,message,meta,meta.x")?));
+/// let mut out = Vec::new();
+/// encoder.begin(&mut out);
+/// encoder.record(&Record::parse(line)?, &place, &mut out);
+/// encoder.end(&mut out);
+/// assert_eq!(out, b"index,message,meta,meta.x\r\n7,\"\"\"a\"\"\",\"{\"\"n\"\":1.0}\",\r\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Encoder(Form);
+
+#[derive(Debug)]
+enum Form {
+    Ndjson,
+    Json { is_first: bool },
+    Csv(Columns),
+    Table(Table),
+}
+
+impl Encoder {
+    /// Makes an encoder of a format.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        Self(match layout {
+            Layout::Ndjson => Form::Ndjson,
+            Layout::Json => Form::Json { is_first: true },
+            Layout::Csv(columns) => Form::Csv(columns),
+            Layout::Table { columns, zone, width } => Form::Table(Table::new(columns, zone, width)),
+        })
+    }
+
+    /// Adds what comes before all records.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        match &mut self.0 {
+            Form::Ndjson => {}
+            Form::Json { .. } => out.push(b'['),
+            Form::Csv(columns) => write_csv(columns.0.iter().map(|column| column.title.as_str()), out),
+            Form::Table(table) => table.begin(),
+        }
+    }
+
+    /// Adds a record; returns whether it is ambiguous, as a key on a column's path is there more than once.
+    ///
+    /// **Complexity**: linear in the bytes of the line, times the number of columns.
+    pub fn record(&mut self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+        match &mut self.0 {
+            Form::Ndjson => {
+                out.extend_from_slice(record.line);
+                out.push(b'\n');
+                false
+            }
+            Form::Json { is_first } => {
+                out.extend_from_slice(if *is_first { b"\n" } else { b",\n" });
+                out.extend_from_slice(record.line);
+                *is_first = false;
+                false
+            }
+            Form::Csv(columns) => {
+                let (cells, is_ambiguous) = cells(columns, record, place);
+                write_csv(cells.iter().map(String::as_str), out);
+                is_ambiguous
+            }
+            Form::Table(table) => table.record(record, place, out),
+        }
+    }
+
+    /// Adds what is held back of the records so far, as nobody knows when the next one comes.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        if let Form::Table(table) = &mut self.0 {
+            table.settle(out);
+        }
+    }
+
+    /// Adds what is held back, and what comes after all records.
+    pub fn end(mut self, out: &mut Vec<u8>) {
+        self.flush(out);
+        if let Form::Json { is_first } = self.0 {
+            out.extend_from_slice(if is_first { b"]\n" } else { b"\n]\n" });
+        }
+    }
+}
+
+/// What the columns show of a record, and whether it is ambiguous.
+fn cells(columns: &Columns, record: &Record<'_>, place: &Place<'_>) -> (Vec<String>, bool) {
+    let mut is_ambiguous = false;
+    let cell = |column: &Column| {
+        let mut last = None;
+        is_ambiguous |= column.field.each(record, place, |value| last = Some(value));
+        last.map(text).unwrap_or_default()
+    };
+    (columns.0.iter().map(cell).collect(), is_ambiguous)
+}
+
+/// A value as it is shown.
+fn text(value: Value<'_>) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Boolean(value) => value.to_string(),
+        Value::Number(text) | Value::String(text) => text.into_owned(),
+        Value::Structured(raw) => {
+            let mut compact = Vec::with_capacity(raw.len());
+            match Scanner::over(raw).value() {
+                Ok(value) => write_compact(&value, &mut compact),
+                // A record's `meta` is JSON; of one that somebody made up, it is shown as it is.
+                Err(_) => compact.extend_from_slice(raw.as_bytes()),
+            }
+            String::from_utf8(compact).expect("JSON without some of its white space is UTF-8 as before")
+        }
+    }
+}
+
+/// Writes a row as RFC 4180 §2 has it.
+fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: &mut Vec<u8>) {
+    // A line without a byte would be no row to most readers.
+    let is_alone = cells.len() == 1;
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        if cell.contains(['"', ',', '\r', '\n']) || is_alone && cell.is_empty() {
+            out.push(b'"');
+            out.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
+            out.push(b'"');
+        } else {
+            out.extend_from_slice(cell.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[derive(Debug)]
+struct Table {
+    columns: Columns,
+    zone: Zone,
+    width: usize,
+    /// How wide each column would have to be to cut none of its cells, the present row's included; at most `width`.
+    wanted: Vec<usize>,
+    /// The first rows, until the widths are settled.
+    held: Option<Vec<Vec<Cell>>>,
+}
+
+/// What a terminal may be given.
+#[derive(Debug, PartialEq, Eq)]
+struct Cell {
+    text: String,
+    width: usize,
+}
+
+impl Table {
+    fn new(columns: Columns, zone: Zone, width: usize) -> Self {
+        Self { wanted: vec![0; columns.0.len()], columns, zone, width: width.max(1), held: Some(Vec::new()) }
+    }
+
+    fn begin(&mut self) {
+        let titles = self.columns.0.iter().map(|column| Cell::fit(&column.title, self.width)).collect();
+        self.row(titles, &mut Vec::new());
+    }
+
+    fn record(&mut self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+        let (mut texts, is_ambiguous) = cells(&self.columns, record, place);
+        for (column, text) in self.columns.0.iter().zip(&mut texts) {
+            if column.field == Field::Ts {
+                *text = self.zone.text(record.ts);
+            }
+        }
+        let row = texts.iter().map(|text| Cell::fit(text, self.width)).collect();
+        self.row(row, out);
+        is_ambiguous
+    }
+
+    /// Adds a row. One that comes after the widths were settled may widen a column, rather than be cut where there is room.
+    fn row(&mut self, row: Vec<Cell>, out: &mut Vec<u8>) {
+        for (wanted, cell) in self.wanted.iter_mut().zip(&row) {
+            *wanted = cell.width.max(*wanted);
+        }
+        let Some(held) = &mut self.held else {
+            write_row(&row, &self.widths(), out);
+            return;
+        };
+        held.push(row);
+        if held.len() > HELD_MAX {
+            self.settle(out);
+        }
+    }
+
+    fn settle(&mut self, out: &mut Vec<u8>) {
+        let widths = self.widths();
+        for row in self.held.take().unwrap_or_default() {
+            write_row(&row, &widths, out);
+        }
+    }
+
+    /// How wide each column is: as it wants to be if all fit. Else the widest give way, times last of all.
+    fn widths(&self) -> Vec<usize> {
+        let room = self.width.saturating_sub((self.wanted.len() - 1) * GAP.len());
+        let is_time = |at: usize| self.columns.0[at].field == Field::Ts;
+        let times: usize = (0..self.wanted.len()).filter(|at| is_time(*at)).map(|at| self.wanted[at]).sum();
+        let others = self.wanted.len() - (0..self.wanted.len()).filter(|at| is_time(*at)).count();
+        // Below this, nobody can tell what a cell says.
+        let are_times_whole = room >= times + others * 4;
+        let stays = |at: usize| are_times_whole && is_time(at);
+        let taken = |limit: usize| -> usize {
+            (0..self.wanted.len()).map(|at| if stays(at) { self.wanted[at] } else { self.wanted[at].min(limit) }).sum()
+        };
+        // Every limit that fits comes before every one that does not.
+        let widest = self.wanted.iter().copied().max().unwrap_or_default();
+        let limit = (2..=widest).rev().find(|limit| taken(*limit) <= room).unwrap_or(1);
+        let mut left = room.saturating_sub(taken(limit));
+        let mut widths = Vec::with_capacity(self.wanted.len());
+        for (at, wanted) in self.wanted.iter().enumerate() {
+            let width = if stays(at) { *wanted } else { limit.min(*wanted) };
+            let more = usize::from(width < *wanted && left > 0);
+            left -= more;
+            widths.push(width + more);
+        }
+        widths
+    }
+}
+
+fn write_row(row: &[Cell], widths: &[usize], out: &mut Vec<u8>) {
+    let mut padding = 0;
+    for (cell, width) in row.iter().zip(widths) {
+        let cell = Cell::fit(&cell.text, *width);
+        // Padding is written before the next cell, so that no line ends in it.
+        if cell.width > 0 {
+            out.resize(out.len() + padding, b' ');
+            padding = 0;
+        }
+        out.extend_from_slice(cell.text.as_bytes());
+        padding += width.saturating_sub(cell.width) + GAP.len();
+    }
+    out.push(b'\n');
+}
+
+impl Cell {
+    /// Makes visible what is hidden in a text, and cuts it to a width, which is at least 1.
+    fn fit(text: &str, width_max: usize) -> Self {
+        let mut cell = Self { text: String::new(), width: 0 };
+        // How much of it would leave room for the sign that something is missing.
+        let mut kept = (0, 0);
+        for (nth, char) in text.chars().enumerate() {
+            let width = if is_hidden(char) { "\\u0000".len() } else { char.width().unwrap_or(0) };
+            // Marks without a width may be heaped up without end.
+            if cell.width + width > width_max || nth >= width_max * CHARS_PER_COLUMN_MAX {
+                cell.text.truncate(kept.0);
+                cell.text.push('…');
+                cell.width = kept.1 + 1;
+                return cell;
+            }
+            if is_hidden(char) {
+                cell.text.extend(format!("\\u{:04x}", u32::from(char)).chars());
+            } else {
+                cell.text.push(char);
+            }
+            cell.width += width;
+            if cell.width < width_max {
+                kept = (cell.text.len(), cell.width);
+            }
+        }
+        cell
+    }
+}
+
+/// Characters in a column of a terminal: a letter and the marks above and below it that languages have.
+const CHARS_PER_COLUMN_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reader::spelling::{Spelling, any_model};
+
+    const HERE: Place<'_> = Place { segment: "1/audit-3_20260128T091244.381Z.jsonl", index: 7, rank: 3 };
+
+    fn line(event: &str, message: &str, meta: &str) -> String {
+        format!(
+            r#"{{"ts":1769591564381,"jobId":"j","workspaceId":"w","event":"{event}","message":"{message}","meta":{meta}}}"#
+        )
+    }
+
+    /// All that is written of some lines.
+    fn encoded(layout: Layout, lines: &[String]) -> String {
+        let (mut encoder, mut out) = (Encoder::new(layout), Vec::new());
+        encoder.begin(&mut out);
+        for line in lines {
+            encoder.record(&Record::parse(line.as_bytes()).unwrap(), &HERE, &mut out);
+        }
+        encoder.end(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn columns(text: &str) -> Columns {
+        Columns::parse(text).unwrap()
+    }
+
+    fn table(text: &str, width: usize) -> Layout {
+        Layout::Table { columns: columns(text), zone: Zone::UTC, width }
+    }
+
+    /// What a csv reader that takes quotes at their word makes of a text.
+    fn read_csv(text: &str) -> Vec<Vec<String>> {
+        let (mut rows, mut row, mut cell, mut is_quoted) = (vec![], vec![], String::new(), false);
+        let mut chars = text.chars().peekable();
+        while let Some(char) = chars.next() {
+            match char {
+                '"' if is_quoted && chars.peek() == Some(&'"') => cell.extend(chars.next()),
+                '"' => is_quoted = !is_quoted,
+                ',' if !is_quoted => row.push(std::mem::take(&mut cell)),
+                '\r' if !is_quoted => {
+                    assert_eq!(chars.next(), Some('\n'));
+                    row.push(std::mem::take(&mut cell));
+                    rows.push(std::mem::take(&mut row));
+                }
+                '\n' => {
+                    assert!(is_quoted);
+                    cell.push(char);
+                }
+                char => cell.push(char),
+            }
+        }
+        assert!(row.is_empty() && cell.is_empty() && !is_quoted);
+        rows
+    }
+
+    #[test]
+    fn columns_stand_between_commas_that_are_not_quoted() {
+        let parsed = columns(" ts ,meta.\"a,\\\"b\".c,\u{a0}rank");
+        let titles: Vec<_> = parsed.0.iter().map(|column| column.title.as_str()).collect();
+        assert_eq!(titles, ["ts", "meta.\"a,\\\"b\".c", "rank"]);
+        assert_eq!(parsed.0[1].field, Field::parse("meta.\"a,\\\"b\".c").unwrap());
+        for (text, offset) in [
+            ("", 0),
+            ("ts,", 3),
+            ("ts, ,event", 4),
+            ("ts, path", 4),
+            ("ts,  meta.,event", 10),
+            ("meta.\"a,b", 9),
+            ("ts event", 2),
+        ] {
+            assert_eq!(Columns::parse(text).expect_err(text).offset, offset, "{text}");
+        }
+        assert!(Columns::parse(CSV_COLUMNS).is_ok() && Columns::parse(TABLE_COLUMNS).is_ok());
+    }
+
+    #[test]
+    fn ndjson_and_json_are_the_lines_own_bytes() {
+        let lines = [line("a", "", r#"{ "n" : 1.0, "n":1e0 }"#), format!("  {} ", line("b", "\\u0061", "null"))];
+        assert_eq!(encoded(Layout::Ndjson, &lines), format!("{}\n{}\n", lines[0], lines[1]));
+        assert_eq!(encoded(Layout::Json, &lines), format!("[\n{},\n{}\n]\n", lines[0], lines[1]));
+        assert_eq!(encoded(Layout::Json, &[]), "[]\n");
+        assert_eq!(encoded(Layout::Ndjson, &[]), "");
+    }
+
+    #[test]
+    fn csv_shows_values_of_strings_and_the_json_of_all_else() {
+        let meta =
+            r#"{"s":"a\u0022b, \r\n","n": -1.50e+3,"t":true,"z":null,"o":{ "x" : [ 1 , "a  \u0062" ] },"d":1,"d":[2]}"#;
+        let all =
+            "ts,jobId,workspaceId,rank,segment,index,event,message,meta.s,meta.n,meta.t,meta.z,meta.o,meta.d,meta.no";
+        let csv = encoded(Layout::Csv(columns(all)), &[line("e", "", meta)]);
+        let row = "2026-01-28T09:12:44.381Z,j,w,3,1/audit-3_20260128T091244.381Z.jsonl,7,e,,\"a\"\"b, \r\n\",-1.50e+3,true,null,\
+            \"{\"\"x\"\":[1,\"\"a  \\u0062\"\"]}\",[2],\r\n";
+        assert_eq!(csv, format!("{all}\r\n{row}"));
+        assert_eq!(encoded(Layout::Csv(columns("message")), &[line("e", "", "0")]), "message\r\n\"\"\r\n");
+        assert_eq!(encoded(Layout::Csv(columns("meta.\"a\",ts")), &[]), "\"meta.\"\"a\"\"\",ts\r\n");
+    }
+
+    #[test]
+    fn a_record_is_ambiguous_by_the_columns_that_are_shown() {
+        let line = line("e", "", r#"{"d":1,"d":2,"x":0}"#);
+        let record = Record::parse(line.as_bytes()).unwrap();
+        for layout in [|text: &str| Layout::Csv(columns(text)), |text: &str| table(text, 80)] {
+            let is_ambiguous = |text: &str| Encoder::new(layout(text)).record(&record, &HERE, &mut Vec::new());
+            assert!(is_ambiguous("meta.d,event"));
+            assert!(!is_ambiguous("meta.x,meta"));
+        }
+        assert!(!Encoder::new(Layout::Json).record(&record, &HERE, &mut Vec::new()));
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_its_cells_and_no_wider_than_the_terminal() {
+        let lines = [line("short", "a", "0"), line("some_what_longer", "日本語 is wide", "0"), line("b", "", "0")];
+        let expected = "\
+ts                        event             message
+2026-01-28T09:12:44.381Z  short             a
+2026-01-28T09:12:44.381Z  some_what_longer  日本語 is wide
+2026-01-28T09:12:44.381Z  b
+";
+        assert_eq!(encoded(table("ts,event,message", 58), &lines), expected);
+        let expected = "\
+ts                        event     message
+2026-01-28T09:12:44.381Z  short     a
+2026-01-28T09:12:44.381Z  some_wh…  日本語…
+2026-01-28T09:12:44.381Z  b
+";
+        assert_eq!(encoded(table("ts,event,message", 43), &lines), expected);
+        assert_eq!(encoded(table("event,message", 11), &lines[1..2]), "event  mes…\nsome…  日…\n");
+    }
+
+    #[test]
+    fn a_table_shows_times_of_its_zone_and_nothing_that_a_terminal_obeys() {
+        let zone = Zone::parse("Europe/Copenhagen").unwrap();
+        let layout = Layout::Table { columns: columns("ts,message,meta"), zone, width: 200 };
+        let lines = [line("e", "\\u001b[2J\\n\u{202e}\u{9b}\u{200b}é👩\\u200d🚀", "\"\u{2066}\"")];
+        let shown = encoded(layout, &lines);
+        let row = "2026-01-28T10:12:44.381+01:00  \\u001b[2J\\u000a\\u202e\\u009b\\u200bé👩\u{200d}🚀  \\u2066";
+        assert_eq!(shown.lines().nth(1), Some(row));
+    }
+
+    #[test]
+    fn what_comes_late_widens_a_column_only_where_there_is_room() {
+        let first = line("a", "b", "0");
+        let mut encoder = Encoder::new(table("event,message", 12));
+        let mut out = Vec::new();
+        encoder.begin(&mut out);
+        for nth in 0..HELD_MAX {
+            assert!(out.is_empty(), "{nth}");
+            encoder.record(&Record::parse(first.as_bytes()).unwrap(), &HERE, &mut out);
+        }
+        assert_eq!(String::from_utf8_lossy(&out).lines().count(), 1 + HELD_MAX);
+        for (late, shown) in [(line("bcdef", "x", "0"), "bcdef  x\n"), (line("bcdef", "123456", "0"), "bcdef  1234…\n")]
+        {
+            out.clear();
+            encoder.record(&Record::parse(late.as_bytes()).unwrap(), &HERE, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), shown);
+        }
+    }
+
+    #[test]
+    fn a_flush_holds_nothing_back() {
+        let (mut encoder, mut out) = (Encoder::new(table("event", 12)), Vec::new());
+        encoder.begin(&mut out);
+        encoder.flush(&mut out);
+        assert_eq!(out, b"event\n");
+        encoder.end(&mut out);
+        assert_eq!(out, b"event\n");
+    }
+
+    #[test]
+    fn marks_without_a_width_are_not_heaped_up() {
+        let heap = format!("a{}", "\u{301}".repeat(1000));
+        let cell = Cell::fit(&heap, 10);
+        assert_eq!((cell.text.chars().count(), cell.width), (41, 2));
+        assert_eq!(Cell::fit("e\u{301}\u{323}", 1), Cell { text: "e\u{301}\u{323}".to_owned(), width: 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn csv_is_read_back_and_tables_fit(models in proptest::collection::vec(any_model(), 0..4), seed: u64, width in 40..120usize) {
+            let lines: Vec<_> = models.iter().map(|model| model.spell(&mut Spelling::random(seed))).collect();
+            let rows = read_csv(&encoded(Layout::Csv(columns(CSV_COLUMNS)), &lines));
+            prop_assert_eq!(rows.len(), models.len() + 1);
+            for (row, model) in rows[1..].iter().zip(&models) {
+                let members = [&model.job_id, &model.workspace_id, &model.event, &model.message];
+                prop_assert_eq!([&row[1], &row[2], &row[4], &row[5]], members);
+            }
+            let shown = encoded(table("ts,jobId,event,message,meta", width), &lines);
+            prop_assert_eq!(shown.lines().count(), models.len() + 1);
+            for line in shown.lines() {
+                prop_assert!(!line.chars().any(is_hidden), "{:?}", line);
+                prop_assert!(line.chars().filter_map(UnicodeWidthChar::width).sum::<usize>() <= width, "{:?}", line);
+            }
+        }
+    }
+}
