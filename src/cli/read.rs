@@ -1,6 +1,6 @@
 //! The commands of auditors: what is asked for, and how the answer is told.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -8,10 +8,12 @@ use std::sync::atomic::AtomicBool;
 use super::{Failure, complain};
 use crate::clock::{Clock, SystemClock};
 use crate::reader::error::FilterError;
-use crate::reader::filter::{Condition, Criteria, Filter};
+use crate::reader::filter::{Condition, Criteria, Filter, Place};
 use crate::reader::listing::{Listing, Source, Sources};
+use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS};
+use crate::reader::record::Record;
 use crate::reader::search::{Coverage, Notice, Search};
-use crate::reader::sorted::Order;
+use crate::reader::sorted::{Order, Sorted};
 use crate::reader::when::{self, Zone};
 
 /// Damaged and foreign lines that are told one by one.
@@ -69,7 +71,54 @@ pub(super) struct QueryFlags {
     /// Oldest first: asc; newest first: desc
     #[arg(long, value_name = "ORDER", default_value = "desc")]
     order: String,
+    #[command(flatten)]
+    how: HowFlags,
 }
+
+/// How records are printed.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct HowFlags {
+    /// table, ndjson (the lines' own bytes), json or csv [default: table on a terminal, else ndjson]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// What a table or csv shows, such as ts,event,meta.path [default: ts,jobId,event,message; of csv also workspaceId, rank and meta]
+    #[arg(long, value_name = "FIELDS")]
+    columns: Option<String>,
+}
+
+impl HowFlags {
+    fn layout(&self, zone: &Zone) -> Result<Layout, Failure> {
+        let default = if io::stdout().is_terminal() { "table" } else { "ndjson" };
+        let columns = |default: &str| {
+            let text = self.columns.as_deref().unwrap_or(default);
+            Columns::parse(text).map_err(|error| with_caret("--columns", text, &error))
+        };
+        match self.format.as_deref().unwrap_or(default) {
+            "table" => {
+                let columns = columns(TABLE_COLUMNS)?;
+                Ok(Layout::Table { columns, zone: zone.clone(), width: terminal_width() })
+            }
+            "csv" => Ok(Layout::Csv(columns(CSV_COLUMNS)?)),
+            "ndjson" | "json" if self.columns.is_some() => {
+                Err(Failure::Usage("--columns: only `--format table` and `--format csv` have columns".to_owned()))
+            }
+            "ndjson" => Ok(Layout::Ndjson),
+            "json" => Ok(Layout::Json),
+            _ => Err(Failure::Usage("--format: must be `table`, `ndjson`, `json` or `csv`".to_owned())),
+        }
+    }
+}
+
+/// How many columns the terminal has that shows the answer, perhaps through a pager.
+fn terminal_width() -> usize {
+    let columns = |size: rustix::io::Result<rustix::termios::Winsize>| size.ok().map(|size| usize::from(size.ws_col));
+    let of_stdout = columns(rustix::termios::tcgetwinsize(io::stdout()));
+    let of_stderr = || columns(rustix::termios::tcgetwinsize(io::stderr()));
+    of_stdout.or_else(of_stderr).filter(|columns| *columns > 0).unwrap_or(TERMINAL_WIDTH)
+}
+
+/// Columns of a terminal that does not say how many it has.
+const TERMINAL_WIDTH: usize = 80;
 
 /// What was asked for, ready to be looked for.
 struct What {
@@ -163,21 +212,51 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
         "desc" => Order::Descending,
         _ => return Err(Failure::Usage("--order: must be `asc` or `desc`".to_owned())),
     };
+    let layout = flags.how.layout(&what.zone)?;
     let limit = flags.limit.map(|limit| limit.saturating_add(flags.offset));
     let ((), code) = what.search(|search, listing| {
-        let (mut sorted, coverage) = search.sorted(order, limit)?;
-        let mut out = BufWriter::new(io::stdout().lock());
-        let mut left_out = 0;
-        while let Some(line) = sorted.next_line(listing, &what.sources)? {
-            if left_out < flags.offset {
-                left_out += 1;
-                continue;
+        let (mut sorted, mut coverage) = search.sorted(order, limit)?;
+        for _ in 0..flags.offset {
+            if sorted.next_line(listing, &what.sources)?.is_none() {
+                break;
             }
-            out.write_all(&line.line)?;
-            out.write_all(b"\n")?;
         }
-        out.flush()?;
+        coverage.ambiguous += what.print(&mut sorted, listing, Encoder::new(layout))?;
         Ok(((), coverage))
     })?;
     Ok(code)
+}
+
+impl What {
+    /// Prints records; returns how many are ambiguous by what is shown of them, and not by what was asked for.
+    fn print(&self, sorted: &mut Sorted, listing: &Listing, mut encoder: Encoder) -> anyhow::Result<u64> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let (mut bytes, mut ambiguous) = (Vec::new(), 0);
+        encoder.begin(&mut bytes);
+        while let Some(line) = sorted.next_line(listing, &self.sources)? {
+            let segment = &listing.segments[line.segment];
+            let path = segment.path(&self.sources);
+            let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
+            let record = Record::parse(&line.line)
+                .map_err(|damage| anyhow::anyhow!("{path}:{}: changed while it was read: {damage}", line.index))?;
+            let is_ambiguous = encoder.record(&record, &place, &mut bytes);
+            ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
+            if !is_read_on(out.write_all(&bytes))? {
+                return Ok(ambiguous);
+            }
+            bytes.clear();
+        }
+        encoder.end(&mut bytes);
+        is_read_on(out.write_all(&bytes).and_then(|()| out.flush()))?;
+        Ok(ambiguous)
+    }
+}
+
+/// Whether there still is somebody who reads what was written: that `head` has seen enough is no fault.
+fn is_read_on(written: io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write to stdout")),
+    }
 }

@@ -16,6 +16,7 @@ mod observability;
 mod performance;
 mod plain;
 mod pod;
+mod reading;
 mod refused;
 mod retention;
 mod start_stop;
