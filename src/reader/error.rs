@@ -59,4 +59,12 @@ mod tests {
         assert_eq!(FilterError::at(text.len(), "too early").show(text), "é·x = y\n       ^ too early");
         assert_eq!(FilterError::at(3, "here").moved(2).offset, 5);
     }
+
+    #[test]
+    fn what_a_terminal_obeys_or_does_not_show_is_hidden_and_nothing_that_languages_need() {
+        let hidden = "\0\u{1b}\u{7f}\u{9b}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}";
+        assert_eq!(hidden.chars().find(|char| !is_hidden(*char)), None);
+        // Joiners shape Persian, Hindi and emoji; marks stand above letters.
+        assert_eq!(" ~é\u{301}\u{200c}\u{200d}\u{fe0f}日🚀".chars().find(|char| is_hidden(*char)), None);
+    }
 }
