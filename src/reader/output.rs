@@ -520,7 +520,7 @@ ts                        event     message
     #[test]
     fn what_comes_late_widens_a_column_only_where_there_is_room() {
         let first = line("a", "b", "0");
-        let mut encoder = Encoder::new(table("event,message", 12));
+        let mut encoder = Encoder::new(table("event,message", 20));
         let mut out = Vec::new();
         encoder.begin(&mut out);
         for nth in 0..HELD_MAX {
@@ -528,8 +528,11 @@ ts                        event     message
             encoder.record(&Record::parse(first.as_bytes()).unwrap(), &HERE, &mut out);
         }
         assert_eq!(String::from_utf8_lossy(&out).lines().count(), 1 + HELD_MAX);
-        for (late, shown) in [(line("bcdef", "x", "0"), "bcdef  x\n"), (line("bcdef", "123456", "0"), "bcdef  1234…\n")]
-        {
+        for (late, shown) in [
+            (line("bcdefgh", "x", "0"), "bcdefgh  x\n"),
+            (line("b", &"x".repeat(30), "0"), "b        xxxxxxxxxx…\n"),
+            (line("b", "x", "0"), "b        x\n"),
+        ] {
             out.clear();
             encoder.record(&Record::parse(late.as_bytes()).unwrap(), &HERE, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), shown);
