@@ -1,5 +1,6 @@
 //! The command line: parsing, dispatch, and exit codes.
 
+mod counts;
 mod read;
 
 use std::future::Future;
@@ -59,6 +60,10 @@ enum Command {
     Sweep(SweepFlags),
     /// Print the records that match, newest first
     Query(read::QueryFlags),
+    /// Count the values of fields in the records that match
+    Facets(counts::FacetsFlags),
+    /// Count the records that match by minute, hour or day
+    Histogram(counts::HistogramFlags),
     /// Check a configuration file: exit 0, or 2 with file, line, key and reason
     CheckConfig {
         /// The file
@@ -208,6 +213,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Sweep(flags) => sweep_all(&flags),
         Command::Inject(flags) => inject_all(flags),
         Command::Query(flags) => read::query(&flags),
+        Command::Facets(flags) => counts::facets(&flags),
+        Command::Histogram(flags) => counts::histogram(&flags),
         Command::CheckConfig { file, retention_floor } => {
             let flags = RetentionFlags { config: None, retention_floor };
             let floor_days = flags.settings(&process_environment)?.floor_days;

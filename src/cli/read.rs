@@ -121,15 +121,15 @@ fn terminal_width() -> usize {
 const TERMINAL_WIDTH: usize = 80;
 
 /// What was asked for, ready to be looked for.
-struct What {
+pub(super) struct What {
     sources: Sources,
     filter: Filter,
-    zone: Zone,
+    pub(super) zone: Zone,
     is_strict: bool,
 }
 
 impl WhatFlags {
-    fn prepare(&self) -> Result<What, Failure> {
+    pub(super) fn prepare(&self) -> Result<What, Failure> {
         let default = ["/audit".to_owned()];
         let dirs = if self.dirs.is_empty() { &default[..] } else { &self.dirs };
         let bad_dir = |error: &dyn std::fmt::Display| Failure::Usage(format!("--dir: {error}"));
@@ -160,13 +160,13 @@ impl WhatFlags {
 }
 
 /// A fault in what was asked for, with a caret under its place.
-fn with_caret(flag: &str, text: &str, error: &FilterError) -> Failure {
+pub(super) fn with_caret(flag: &str, text: &str, error: &FilterError) -> Failure {
     Failure::Usage(format!("{flag}:\n{}", error.show(text)))
 }
 
 impl What {
     /// Searches, tells on stderr what the reader must be told, and what was covered.
-    fn search<T>(
+    pub(super) fn search<T>(
         &self,
         ask: impl FnOnce(&Search<'_>, &Listing) -> anyhow::Result<(T, Coverage)>,
     ) -> Result<(T, ExitCode), Failure> {

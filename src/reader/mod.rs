@@ -14,6 +14,7 @@ pub mod field;
 pub mod filter;
 pub mod when;
 
+pub mod counts;
 pub mod search;
 pub mod sorted;
 

@@ -43,6 +43,25 @@ impl<'a> Decimal<'a> {
         }
     }
 
+    /// The one spelling of this value: without an exponent for up to 40 digits before the point, or zeros behind it; without
+    /// zeros that say nothing. `1e1` is `10`, `-0.50` is `-0.5`, `1e41` is `1e41`.
+    #[must_use]
+    pub fn spelling(&self) -> String {
+        let sign = if self.is_negative { "-" } else { "" };
+        let digits: String = self.digits.chars().filter(|char| *char != '.').collect();
+        let point = |at: usize| {
+            let (whole, fraction) = digits.split_at(at);
+            if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
+        };
+        match usize::try_from(self.magnitude.unsigned_abs()).unwrap_or(usize::MAX) {
+            _ if digits.is_empty() => "0".to_owned(),
+            zeros @ 0..=PLAIN_DIGITS_MAX if self.magnitude <= 0 => format!("{sign}0.{:0<zeros$}{digits}", ""),
+            whole @ 0..=PLAIN_DIGITS_MAX if whole >= digits.len() => format!("{sign}{digits:0<whole$}"),
+            whole @ 0..=PLAIN_DIGITS_MAX => format!("{sign}{}", point(whole)),
+            _ => format!("{sign}{}e{}", point(1), self.magnitude - 1),
+        }
+    }
+
     /// -1, 0 or 1.
     fn sign(&self) -> i8 {
         match (self.digits.is_empty(), self.is_negative) {
@@ -52,6 +71,9 @@ impl<'a> Decimal<'a> {
         }
     }
 }
+
+/// Digits before the point, and zeros behind it, that are written out.
+const PLAIN_DIGITS_MAX: usize = 40;
 
 fn exponent(text: &str) -> i128 {
     const MAX: i128 = 10_i128.pow(30);

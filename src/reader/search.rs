@@ -85,6 +85,8 @@ pub struct Found<'f> {
     pub record: &'f Record<'f>,
     /// Where it lies.
     pub place: Place<'f>,
+    /// Whether the answer hangs on a key of `meta` that is there more than once: see [`Coverage::ambiguous`].
+    pub is_ambiguous: bool,
     /// The segment's number in the listing.
     segment: u32,
     offset: u64,
@@ -120,6 +122,11 @@ impl<'s> Search<'s> {
             ordinals[segment as usize] = u32::try_from(ordinal).expect("fewer than 2^32 segments");
         }
         Self { sources, listing, filter, threads, notice, is_stopped, ordinals }
+    }
+
+    /// So many threads search at once, at most.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Hands every record that matches to `found`, with the state of the thread that found it, in no order; returns the
@@ -403,9 +410,10 @@ impl<'s> Search<'s> {
         if !self.filter.matches(&record, &place) {
             return ControlFlow::Continue(());
         }
-        coverage.ambiguous += u64::from(self.filter.is_ambiguous(&record, &place));
+        let is_ambiguous = self.filter.is_ambiguous(&record, &place);
+        coverage.ambiguous += u64::from(is_ambiguous);
         let is_compressed = segment.compression() != Compression::Plain;
-        found(&Found { record: &record, place, segment: number, offset, is_compressed })
+        found(&Found { record: &record, place, is_ambiguous, segment: number, offset, is_compressed })
     }
 
     /// A line that is not even handed out.

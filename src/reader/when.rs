@@ -4,7 +4,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use super::error::FilterError;
-use crate::record::Timestamp;
+use crate::record::{DAY_MS, Timestamp};
 
 /// A time zone: whose rules turn a time on the wall into an instant and back.
 ///
@@ -47,6 +47,15 @@ impl Zone {
         let Some(instant) = instant else { return at.to_string() };
         let offset = self.0.to_offset(instant);
         format!("{:.3}{}", offset.to_datetime(instant), offset_text(offset))
+    }
+
+    /// The first instant of the day that an instant is in.
+    pub(super) fn day(&self, at: Timestamp) -> Timestamp {
+        let Ok(instant) = jiff::Timestamp::from_millisecond(at.millis()) else {
+            return Timestamp::from_millis(at.day() * DAY_MS);
+        };
+        let nanos = self.start_of_day(self.0.to_datetime(instant).date());
+        Timestamp::from_millis(i64::try_from(nanos.div_euclid(1_000_000)).unwrap_or(i64::MAX))
     }
 
     /// The first instant of a day of this zone, in nanoseconds since 1970.
