@@ -566,3 +566,146 @@ impl Spool {
         Entry::read(&mut self.0)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Counts in tables that are written after a few values; by group and value, in order.
+    fn counted(values: &[(u64, u8, String)], bytes_max: usize) -> Vec<(u64, Option<Counted>, u64)> {
+        let runs = Mutex::new(Runs::default());
+        let mut tables = [Table::new(&runs, bytes_max), Table::new(&runs, bytes_max)];
+        for (nth, (group, kind, text)) in values.iter().enumerate() {
+            tables[nth % 2].add(*group, Some((*kind, text.into()))).unwrap();
+        }
+        let sorted = tables.map(|mut table| table.take_sorted());
+        let runs = runs.into_inner().unwrap();
+        assert!(runs.0.iter().all(|size| size.len() < RUNS_MAX));
+        let entries = runs.finish(sorted.into()).unwrap();
+        entries.map(Result::unwrap).map(|entry| (entry.group(), entry.value(), entry.count)).collect()
+    }
+
+    fn numbers(numbers: impl Iterator<Item = u64>) -> Vec<(u64, u8, String)> {
+        numbers.map(|number| (0, NUMBER, number.to_string())).collect()
+    }
+
+    #[test]
+    fn counts_are_exact_when_tables_are_written_many_times() {
+        // Each value thrice, far apart, so in different runs; 6,000 of them make three sizes of runs.
+        let values = numbers((0..6000).map(|nth| nth % 2000));
+        let expected: Vec<_> = (0..2000).map(|number| (0, Some(Counted::Number(format!("{number}"))), 3)).collect();
+        for bytes_max in [0, 3 * ENTRY_BYTES, 100 * ENTRY_BYTES, usize::MAX] {
+            assert_eq!(counted(&values, bytes_max), expected);
+        }
+    }
+
+    #[test]
+    fn of_too_many_values_the_most_frequent_are_kept_and_the_least_of_equals() {
+        // 1 once, 2 twice, 9, 10 and 30 thrice, and 4 four times; in another field one value.
+        let mut values = numbers([10, 9, 30, 4, 2, 1, 9, 10, 30, 4, 2, 30, 9, 10, 4, 4].into_iter());
+        values.push((1, STRING, "x".to_owned()));
+        let facets = |values_max| {
+            let runs = Mutex::new(Runs::default());
+            let mut table = Table::new(&runs, 0);
+            for (group, kind, text) in &values {
+                table.add(*group, Some((*kind, text.into()))).unwrap();
+            }
+            let sorted = vec![table.take_sorted()];
+            Facets::of(2, runs.into_inner().unwrap().finish(sorted).unwrap(), values_max).unwrap()
+        };
+        let number = |(text, count): (&str, u64)| (Counted::Number(text.to_owned()), count);
+        let all = [("4", 4), ("9", 3), ("10", 3), ("30", 3), ("2", 2), ("1", 1)].map(number);
+        for values_max in 1..8 {
+            let mut facets = facets(values_max);
+            let kept: Vec<_> = facets.values(0).map(Result::unwrap).collect();
+            assert_eq!(kept, all[..values_max.min(6)]);
+            let records = all.iter().skip(values_max).map(|(_, count)| count).sum();
+            assert_eq!(facets.more(0), More { values: 6_u64.saturating_sub(values_max as u64), records });
+            let other: Vec<_> = facets.values(1).map(Result::unwrap).collect();
+            assert_eq!((other, facets.more(1)), (vec![(Counted::String("x".to_owned()), 1)], More::default()));
+        }
+    }
+
+    #[test]
+    fn values_are_in_the_order_of_their_kinds_and_numbers_by_value() {
+        let ascending = [
+            (MISSING, ""),
+            (NULL, ""),
+            (FALSE, ""),
+            (TRUE, ""),
+            (NUMBER, "-10"),
+            (NUMBER, "-9.5"),
+            (NUMBER, "9"),
+            (NUMBER, "10"),
+            (NUMBER, "1e41"),
+            (STRING, ""),
+            (STRING, "10"),
+            (STRING, "9"),
+            (ARRAY, ""),
+            (OBJECT, ""),
+        ];
+        let values: Vec<_> = ascending.iter().rev().map(|(kind, text)| (7, *kind, (*text).to_owned())).collect();
+        let kinds = counted(&values, 0).into_iter().map(|(_, value, _)| value.unwrap()).collect::<Vec<_>>();
+        let mut expected = vec![Counted::Missing, Counted::Null, Counted::Boolean(false), Counted::Boolean(true)];
+        expected.extend(["-10", "-9.5", "9", "10", "1e41"].map(|text| Counted::Number(text.to_owned())));
+        expected.extend(["", "10", "9"].map(|text| Counted::String(text.to_owned())));
+        expected.extend([Counted::Array, Counted::Object]);
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn intervals_begin_at_whole_minutes_and_hours_of_utc_and_days_of_a_zone() {
+        let copenhagen = Zone::parse("Europe/Copenhagen").unwrap();
+        let at = |text| Timestamp::parse_rfc3339(text).unwrap();
+        for (interval, zone, instant, start) in [
+            (Interval::Minute, &copenhagen, "2026-01-28T09:12:59.999Z", "2026-01-28T09:12:00Z"),
+            (Interval::Hour, &copenhagen, "2026-01-28T09:59:59.999Z", "2026-01-28T09:00:00Z"),
+            (Interval::Day, &Zone::UTC, "2026-01-28T23:59:59.999Z", "2026-01-28T00:00:00Z"),
+            (Interval::Day, &copenhagen, "2026-01-28T22:59:59.999Z", "2026-01-27T23:00:00Z"),
+            (Interval::Day, &copenhagen, "2026-01-28T23:00:00Z", "2026-01-28T23:00:00Z"),
+            // The day on which summer time begins is 23 hours long, the one on which it ends 25.
+            (Interval::Day, &copenhagen, "2026-03-29T21:59:59.999Z", "2026-03-28T23:00:00Z"),
+            (Interval::Day, &copenhagen, "2026-10-25T22:59:59.999Z", "2026-10-24T22:00:00Z"),
+            (Interval::Day, &copenhagen, "1970-01-01T01:00:00Z", "1970-01-01T00:00:00Z"),
+            (Interval::Day, &copenhagen, "9999-12-31T23:59:59.999Z", "9999-12-31T00:00:00Z"),
+        ] {
+            assert_eq!(interval.start(at(instant), zone), at(start), "{interval:?} {instant}");
+        }
+        for (text, interval) in [("minute", Interval::Minute), ("hour", Interval::Hour), ("day", Interval::Day)] {
+            assert_eq!(Interval::parse(text), Some(interval));
+        }
+        assert_eq!(Interval::parse("week"), None);
+    }
+
+    #[test]
+    fn a_long_answer_is_read_back_from_where_it_was_put() {
+        let mut spool = Spool::new();
+        let entry = |nth: u64| Entry { key: nth.to_be_bytes().repeat(1000).into(), count: nth };
+        let places: Vec<_> = (0..400).map(|nth| spool.push(&entry(nth)).unwrap()).collect();
+        assert!(spool.1 > 2 * SPOOL_BYTES_MAX as u64);
+        for (nth, place) in (0..400_u32).zip(places).rev() {
+            let read = spool.at(place).unwrap();
+            assert_eq!((read.count, &read), (u64::from(nth), &entry(nth.into())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tables_of_any_size_count_what_a_map_counts(
+            values in prop::collection::vec((0..3_u64, STRING..=STRING, "[ab]{0,3}"), 0..300),
+            bytes_max in 0..4000_usize,
+        ) {
+            let mut model = BTreeMap::new();
+            for (group, _, text) in &values {
+                *model.entry((*group, text.clone())).or_insert(0) += 1;
+            }
+            let expected: Vec<_> =
+                model.into_iter().map(|((group, text), count)| (group, Some(Counted::String(text)), count)).collect();
+            prop_assert_eq!(counted(&values, bytes_max), expected);
+        }
+    }
+}

@@ -134,6 +134,30 @@ mod tests {
     }
 
     #[test]
+    fn a_value_has_one_spelling() {
+        let (forty, ten_to_39) = ("1234567890".repeat(4), format!("1{}", "0".repeat(39)));
+        for (text, spelling) in [
+            ("-0.0e7", "0"),
+            ("1", "1"),
+            ("-1.50", "-1.5"),
+            ("1e1", "10"),
+            ("12.5e-1", "1.25"),
+            ("0.0010e003", "1"),
+            ("100e-2", "1"),
+            ("5e-1", "0.5"),
+            ("1e39", &ten_to_39),
+            ("1e40", "1e40"),
+            ("-1.20e41", "-1.2e41"),
+            (&forty, &forty),
+            ("1e-41", &format!("0.{}1", "0".repeat(40))),
+            ("1.5e-42", "1.5e-42"),
+            ("1e999999999999999999999999999999999999999999", "1e1000000000000000000000000000000"),
+        ] {
+            assert_eq!(number(text).spelling(), spelling, "{text}");
+        }
+    }
+
+    #[test]
     fn values_are_in_their_order() {
         let ascending = [
             "-1e400",
@@ -171,6 +195,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn spellings_tell_values_apart_and_are_their_own(a in "-?[1-9][0-9]{0,3}(\\.[0-9]{1,3})?(e-?[0-9]{1,2})?", zeros in 0..60_usize) {
+            let spelling = number(&a).spelling();
+            prop_assert_eq!(number(&a), number(&spelling));
+            prop_assert_eq!(&number(&spelling).spelling(), &spelling);
+            // The same value with zeros that say nothing.
+            let (mantissa, power) = a.split_once('e').unwrap_or((&a, "0"));
+            let point = if mantissa.contains('.') { "" } else { "." };
+            let other = format!("{mantissa}{point}{:0<width$}e{power}", "", width = zeros + 1);
+            prop_assert_eq!(number(&other).spelling(), spelling);
+        }
+
         #[test]
         fn small_numbers_compare_as_integers_do(a in -2000..2000i64, b in -2000..2000i64, powers: [u8; 2]) {
             // Both in thousandths, spelt with points and powers of ten.
