@@ -2,9 +2,9 @@
 //!
 //! Counts are exact however many values there are, and take 48 MiB at most:
 //!
-//! - Each thread counts in a table. One that has grown to its share of [`TABLES_BYTES_MAX`] is written, sorted, to a temporary file
+//! - Each thread counts in a table. One that has grown to its share of 16 MiB is written, sorted, to a temporary file
 //!   without a name (a run), and emptied.
-//! - As soon as there are [`RUNS_MAX`] runs of a size they are merged to one of the next, by one thread at a time: of
+//! - As soon as there are eight runs of a size they are merged to one of the next, by one thread at a time: of
 //!   each, one value is in memory, which is no longer than a line. So no value is written more often than the
 //!   logarithm of their number, and few files are open.
 //! - At the end, what is left in tables and runs is merged. An answer lies in a file where it is long; of the values of a field,
