@@ -117,8 +117,26 @@ impl Field {
     ///
     /// **Complexity**: linear in the bytes of `meta`.
     pub fn each<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, mut found: impl FnMut(Value<'v>)) -> bool {
+        self.walk(record, place, |value| {
+            if let Some(value) = value {
+                found(value);
+            }
+        })
+    }
+
+    /// The value of the field in a record, as columns show it. Of keys that are there more than once the last counts, at
+    /// every level: of two `user`, the `name` in the second, if there is one.
+    #[must_use]
+    pub fn last<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> Option<Value<'v>> {
+        let mut last = None;
+        self.walk(record, place, |value| last = value);
+        last
+    }
+
+    /// As `each`; nothing is handed over where a key of the path is there again, so that what came before no longer counts.
+    fn walk<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, mut found: impl FnMut(Option<Value<'v>>)) -> bool {
         let string = |text: &'v str| Value::String(Cow::Borrowed(text));
-        found(match self {
+        found(Some(match self {
             Self::Ts => Value::String(record.ts.to_string().into()),
             Self::JobId => string(&record.job_id),
             Self::WorkspaceId => string(&record.workspace_id),
@@ -133,16 +151,8 @@ impl Field {
                 let _whole = walk.to(steps).is_ok();
                 return walk.is_ambiguous;
             }
-        });
+        }));
         false
-    }
-
-    /// The last value of the field in a record, as columns show it.
-    #[must_use]
-    pub fn last<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> Option<Value<'v>> {
-        let mut last = None;
-        self.each(record, place, |value| last = Some(value));
-        last
     }
 }
 
@@ -201,7 +211,7 @@ struct Walk<'v, F> {
     is_ambiguous: bool,
 }
 
-impl<'v, F: FnMut(Value<'v>)> Walk<'v, F> {
+impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
     /// Goes over the value that begins here, handing over what lies in it at the path. It goes as deep as the value,
     /// which nests at most 128 levels, however long the path.
     fn to(&mut self, path: &[Step]) -> Result<(), Stop> {
@@ -209,13 +219,13 @@ impl<'v, F: FnMut(Value<'v>)> Walk<'v, F> {
         match path {
             [] => {
                 let value = self.scanner.value()?;
-                (self.found)(match value.kind {
+                (self.found)(Some(match value.kind {
                     Kind::Null => Value::Null,
                     Kind::Boolean => Value::Boolean(value.raw == "true"),
                     Kind::Number => Value::Number(value.raw.into()),
                     Kind::String(text) => Value::String(text.value()),
                     Kind::Array | Kind::Object => Value::Structured(value.raw),
-                });
+                }));
                 Ok(())
             }
             [Step::Key(name), rest @ ..] if open == Some(b'{') => {
@@ -225,6 +235,9 @@ impl<'v, F: FnMut(Value<'v>)> Walk<'v, F> {
                         return walk.skip();
                     }
                     times += 1;
+                    if times > 1 {
+                        (walk.found)(None);
+                    }
                     walk.to(rest)
                 })?;
                 self.is_ambiguous |= times > 1;
@@ -341,7 +354,11 @@ mod tests {
         assert_eq!(found("meta.d", meta), (vec!["0".into()], false));
         let line = line(meta);
         let record = Record::parse(line.as_bytes()).unwrap();
-        assert_eq!(Field::parse("meta.a.b").unwrap().last(&record, &HERE), Some(Value::Number("3".into())));
+        let last = |field: &str| Field::parse(field).unwrap().last(&record, &HERE);
+        assert_eq!(last("meta.a.b"), Some(Value::Number("3".into())));
+        // The last `a` has none, whatever an earlier one has.
+        assert_eq!(last("meta.a.c"), None);
+        assert_eq!(last("meta.d"), Some(Value::Number("0".into())));
     }
 
     #[test]
