@@ -19,7 +19,7 @@ Where the contract leaves a choice, this is what is answered:
 - An operator on a number is false where VALUE is not a number, and so are `~ !~ ^= $=` on any number.
 - `= true` and `= false` match the same boolean, and a string of the same letters.
 - `ts` is a string in filters, fields and facets: RFC 3339 with milliseconds and Z, for UCloud's numeric ones too.
-- A job folder is the one that a segment lies in; a segment directly in its directory has none.
+- A job folder is the one that a segment lies in; a segment directly in its directory, or in `audit` in that, has none.
 - Of repeated keys the last counts at every level: of two `user`, the `name` in the second, if there is one.
 - `--text` looks at strings in `meta`, not at its keys.
 - Half a surrogate pair in a string makes the line damaged, as does any `ts` but our 24 bytes and UCloud's integer.
@@ -415,7 +415,8 @@ def listing(sources):
             if identity not in seen:
                 seen.add(identity)
                 relative = pathlib.PurePath(os.path.relpath(plain_path, root))
-                yield number, prefix + relative.as_posix(), path, rank, relative.parent.name or None
+                job = None if relative.parent.as_posix() in (".", "audit") else relative.parent.name
+                yield number, prefix + relative.as_posix(), path, rank, job
 
 
 def is_time(match):

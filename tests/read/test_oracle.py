@@ -266,6 +266,14 @@ class Directories(unittest.TestCase):
             rows = oracle.Oracle([f"b={root}/b", f"a={root}/a"]).answer({"kind": "query", "order": "asc"})
         self.assertEqual(rows, [[f"b/{TOP}", 0], [f"a/{TOP}", 0]])
 
+    def test_a_segment_directly_in_audit_is_in_no_jobs_folder(self):
+        with tempfile.TemporaryDirectory() as root:
+            made(root, {f"{folder}{TOP}": [line(2, "1", job="two")] for folder in ("", "audit/", "audit/two/", "audit/three/", "two/audit/")})
+            known = oracle.Oracle([root])
+        expected = sorted([f"{folder}{TOP}", 0] for folder in ("", "audit/", "audit/two/"))
+        self.assertEqual(known.answer({"kind": "query", "order": "asc"}), expected)
+        self.assertEqual(known.answer({"kind": "counts"})["foreign"], [[f"audit/three/{TOP}", 0], [f"two/audit/{TOP}", 0]])
+
     def test_several_directories_have_names_and_a_workspace(self):
         root = self.temp.name
         several = oracle.Oracle([f"b={root}/one@v", f"a={root}/two"])
