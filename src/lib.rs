@@ -13,7 +13,6 @@
 //!
 //! [`retention`] removes segments when they are old enough, by the setting that [`config`] reads from the platform's
 //! file. [`app`] wires all that together, and [`cli`] starts it; [`client`] is the other side, for scripts in the job.
-//! [`reader`] reads what was written, and meets the writer only through files.
 //!
 //! [`reader`] is the read side: it meets the writer through files alone.
 //!
