@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::filter::{Filter, Place};
-use super::lines::{Bounds, Buffer, Content, OpenSegment, Span};
+use super::lines::{Block, Bounds, Buffer, Content, OpenSegment, Span};
 use super::listing::{Listing, Segment, Sources};
 use super::record::{Damage, Record};
 use super::sorted::{Key, Order, Sorted, Sorter, Spool};
@@ -199,7 +199,9 @@ impl<'s> Search<'s> {
             promising.push(Reverse((order.rank(named.first, named.last), segment, false)));
         }
         while let Some(Reverse((promise, segment, is_looked_at))) = promising.pop() {
-            if sorter.worst().is_some_and(|worst| order.rank(worst, worst) < promise)
+            sorter.settle();
+            if limit == 0
+                || sorter.worst().is_some_and(|worst| order.rank(worst, worst) < promise)
                 || self.is_stopped.load(Ordering::Relaxed)
             {
                 break;
@@ -315,16 +317,7 @@ impl<'s> Search<'s> {
                     break;
                 }
             };
-            match block.content {
-                Content::Lines(bytes) => {
-                    coverage.bytes += bytes.len() as u64;
-                    for line in block.lines() {
-                        self.line((number, &path), line.nth, (line.offset, line.bytes), coverage, found)?;
-                    }
-                }
-                Content::TooLong => self.no_line(&path, block.nth, Damage::TooLong, coverage),
-                Content::Torn => self.no_line(&path, block.nth, Damage::Torn, coverage),
-            }
+            self.block((number, &path), &block, &|nth| nth, coverage, found)?;
             if self.is_stopped.load(Ordering::Relaxed) {
                 break;
             }
@@ -365,17 +358,33 @@ impl<'s> Search<'s> {
                     return ControlFlow::Continue(());
                 }
             };
-            match block.content {
-                Content::Lines(bytes) => {
-                    coverage.bytes += bytes.len() as u64;
-                    for line in block.lines() {
-                        self.line((number, &path), index(line.nth), (line.offset, line.bytes), coverage, found)?;
-                    }
-                }
-                Content::TooLong => self.no_line(&path, index(block.nth), Damage::TooLong, coverage),
-                Content::Torn => self.no_line(&path, index(block.nth), Damage::Torn, coverage),
-            }
+            self.block((number, &path), &block, &index, coverage, found)?;
         }
+    }
+
+    /// Looks at what was read at once; `index` turns a line's number in the direction of reading into its index.
+    fn block(
+        &self,
+        (number, path): (u32, &str),
+        block: &Block<'_>,
+        index: &dyn Fn(u64) -> u64,
+        coverage: &mut Coverage,
+        found: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let damage = match block.content {
+            Content::Lines(bytes) => {
+                coverage.bytes += bytes.len() as u64;
+                for line in block.lines() {
+                    self.line((number, path), index(line.nth), (line.offset, line.bytes), coverage, found)?;
+                }
+                return ControlFlow::Continue(());
+            }
+            Content::TooLong => Damage::TooLong,
+            Content::Torn => Damage::Torn,
+        };
+        coverage.lines += 1;
+        self.damaged(path, index(block.nth), damage, coverage);
+        ControlFlow::Continue(())
     }
 
     fn line(
@@ -414,12 +423,6 @@ impl<'s> Search<'s> {
         coverage.ambiguous += u64::from(is_ambiguous);
         let is_compressed = segment.compression() != Compression::Plain;
         found(&Found { record: &record, place, is_ambiguous, segment: number, offset, is_compressed })
-    }
-
-    /// A line that is not even handed out.
-    fn no_line(&self, segment: &str, index: u64, damage: Damage, coverage: &mut Coverage) {
-        coverage.lines += 1;
-        self.damaged(segment, index, damage, coverage);
     }
 
     fn damaged(&self, segment: &str, index: u64, damage: Damage, coverage: &mut Coverage) {

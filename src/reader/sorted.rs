@@ -120,13 +120,14 @@ pub(super) struct Sorter {
     /// Keys that are held in memory.
     keys_max: usize,
     keys: Vec<Key>,
+    worst: Option<Timestamp>,
     /// Sorted runs of keys that did not fit.
     runs: Vec<File>,
 }
 
 impl Sorter {
     pub(super) fn new(order: Order, limit: Option<usize>) -> Self {
-        Self { order, limit, keys_max: KEYS_MAX, keys: Vec::new(), runs: Vec::new() }
+        Self { order, limit, keys_max: KEYS_MAX, keys: Vec::new(), worst: None, runs: Vec::new() }
     }
 
     pub(super) fn push(&mut self, key: Key) -> io::Result<()> {
@@ -135,8 +136,7 @@ impl Sorter {
         let kept = self.limit.filter(|limit| *limit <= self.keys_max / 2);
         if let Some(limit) = kept {
             if self.keys.len() >= (limit * 2).max(1) {
-                self.sort();
-                self.keys.truncate(limit);
+                self.settle();
             }
         } else if self.keys.len() >= self.keys_max {
             self.sort();
@@ -149,18 +149,20 @@ impl Sorter {
         Ok(())
     }
 
-    /// The time of the last of those that are wanted, once there are so many.
-    pub(super) fn worst(&mut self) -> Option<Timestamp> {
-        let limit = self.limit?;
-        if self.keys.len() < limit {
-            return None;
+    /// The time of the last of those that are wanted, as far as it is known: no record that comes later is among them.
+    pub(super) fn worst(&self) -> Option<Timestamp> {
+        self.worst
+    }
+
+    /// Lets go of what is not among those that are wanted.
+    pub(super) fn settle(&mut self) {
+        if let Some(limit) =
+            self.limit.filter(|limit| self.keys.len() > *limit || self.keys.len() == *limit && self.worst.is_none())
+        {
+            self.sort();
+            self.keys.truncate(limit);
+            self.worst = self.keys.last().map(|key| key.ts);
         }
-        let Some(last) = limit.checked_sub(1) else { return Some(Timestamp::MAX) };
-        let order = self.order;
-        let (_, worst, _) = self.keys.select_nth_unstable_by(last, |a, b| order.compare(a, b));
-        let worst = worst.ts;
-        self.keys.truncate(limit);
-        Some(worst)
     }
 
     fn sort(&mut self) {
