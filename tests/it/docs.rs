@@ -68,6 +68,30 @@ fn the_settings_table_of_the_readme_is_that_of_the_help() {
     }
 }
 
+/// Each recipe, as it stands on the page, over what a sidecar wrote.
+#[test]
+fn the_recipes_in_reading_md_can_be_run() {
+    let mut sidecar = Setup::new().start();
+    sidecar.append(r#"{"event":"DATA_EXPORT","message":"results","meta":{"path":"/work/output/results.csv","user":{"name":"ada"}}}"#);
+    assert!(sidecar.stop().success());
+    let page = block("docs/READING.md", "audit-log query --dir");
+    let recipes: Vec<_> = page.lines().filter(|line| line.starts_with("audit-log ")).collect();
+    assert!(recipes.len() >= 8, "{recipes:?}");
+    for recipe in recipes {
+        let own = format!("--dir {} ", sidecar.dir.display());
+        let named = ["--dir /audit ", "--dir /mnt/volume/audit "].iter().find(|dir| recipe.contains(**dir));
+        let command = match named {
+            Some(dir) => recipe.replace(dir, &own),
+            None => recipe.replacen(" --", &format!(" {own}--"), 1),
+        };
+        let command = command.replacen("audit-log", crate::support::BINARY, 1);
+        let output =
+            std::process::Command::new("bash").args(["-c", &command]).current_dir(&sidecar.dir).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.contains("searched "), "{command}: {told}");
+    }
+}
+
 /// What the page of troubles quotes is what the program, or the policy, says; or else Kubernetes does.
 #[test]
 fn the_symptoms_in_kubernetes_md_are_those_that_users_see() {
