@@ -65,6 +65,12 @@ fn dependencies(edges: &str) -> BTreeSet<String> {
     tree.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ").replace(" v", " ")).collect()
 }
 
+/// The crates that a list names, but the one that `cargo metadata`, of which both lists are made, adds to what is linked:
+/// jiff's feature `log?/std` counts there as a dependency.
+fn linked(listed: BTreeSet<String>) -> BTreeSet<String> {
+    listed.into_iter().filter(|package| !package.starts_with("log ")).collect()
+}
+
 /// What a Python script prints about a file, line by line.
 fn python(script: &str, path: &Path) -> BTreeSet<String> {
     let python = Command::new("python3").args(["-c", script]).arg(path).stderr(Stdio::inherit()).output().unwrap();
@@ -94,7 +100,7 @@ for package in json.loads(zlib.decompress(open(sys.argv[1], 'rb').read()))['pack
         print(package['name'], package['version'])
 ";
     // Macros count as tools there.
-    assert_eq!(python(script, &section), dependencies("normal,no-proc-macro"));
+    assert_eq!(linked(python(script, &section)), dependencies("normal,no-proc-macro"));
 }
 
 #[test]
@@ -142,7 +148,7 @@ for crate in bill['components']:
     assert crate['purl'].split('?')[0] == 'pkg:cargo/%s@%s' % (crate['name'], crate['version']), crate
     print(crate['name'], crate['version'])
 ";
-    assert_eq!(python(script, &bill), dependencies("normal"));
+    assert_eq!(linked(python(script, &bill)), dependencies("normal"));
 }
 
 #[test]
