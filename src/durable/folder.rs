@@ -111,13 +111,12 @@ impl Folder {
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// When an entry was last added to or removed from this directory.
+    /// What this directory is like; it is modified when an entry is added or removed.
     ///
     /// # Errors
     /// Those of `fstat`.
-    pub fn modified(&self) -> io::Result<Timestamp> {
-        let stat = rustix::fs::fstat(&self.fd)?;
-        Ok(timestamp(stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or_default()))
+    pub fn itself(&self) -> io::Result<Facts> {
+        Ok(facts_of(&rustix::fs::fstat(&self.fd)?))
     }
 
     /// Opens a file to read from it, and says what it is; a link is an error, and a FIFO keeps nobody waiting.

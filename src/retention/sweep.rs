@@ -253,7 +253,7 @@ impl Sweep<'_> {
         if is_empty
             && is_for_jobs(place)
             && !name.as_encoded_bytes().starts_with(b".")
-            && self.rule.is_old(child.modified()?, self.now)
+            && self.rule.is_old(child.itself()?.modified, self.now)
             && !place.is_held()?
         {
             if !self.dry_run {

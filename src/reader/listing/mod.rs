@@ -3,7 +3,11 @@
 //! - Walked by file descriptor: no link is followed below a source, nothing but regular files with a segment's name counts.
 //! - Whatever cannot be looked at is told as a [`Trouble`] and keeps nobody from the rest. What vanishes meanwhile is
 //!   no trouble: retention removes segments every hour.
-//! - Memory grows with the number of segments: 104 bytes each, where each lies in a job folder of its own.
+//! - Walked once, it keeps up: a folder is read again only if it has changed, and a segment is asked for its length again
+//!   only as long as it may grow ([`Listing::refresh`]).
+//! - Memory grows with the number of segments and folders: 184 bytes where each segment lies in a job folder of its own.
+
+mod walk;
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -11,11 +15,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::walk::{Known, Walk};
+use crate::clock::{Clock, SystemClock};
 use crate::durable::{EntryKind, Facts, FileId, Folder};
-use crate::record::{Compression, Identity, SegmentName};
-
-/// Folders within folders; a deeper one is not read and told. Each level takes two file descriptors.
-const DEPTH_MAX: usize = 32;
+use crate::record::{Compression, DAY_MS, Identity, SegmentName, Timestamp};
 
 /// A directory to read, as `--dir [NAME=]PATH[@WORKSPACE]` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,9 +149,16 @@ pub struct Segment {
     pub bytes: u64,
     /// Which file it was.
     pub id: FileId,
+    /// When it was last written to.
+    modified: Timestamp,
 }
 
 impl Segment {
+    fn new(source: usize, folder: Arc<str>, name: SegmentName, facts: &Facts) -> Self {
+        let Facts { id, bytes, modified, .. } = *facts;
+        Self { source, folder, name, bytes, id, modified }
+    }
+
     /// The path that records tell, such as `eu/5003592/audit-0_20260128T091244.381Z.jsonl`: relative to the directory,
     /// without `.gz` and `.zst`, with the directory's name before it where there are several.
     #[must_use]
@@ -173,21 +183,47 @@ impl Segment {
 
     /// Opens the folder that it lies in; `None` if that has vanished.
     pub(super) fn open_folder(&self, sources: &Sources) -> io::Result<Option<Folder>> {
-        let mut folder = Folder::open(&sources.0[self.source].path)?;
-        for name in self.folder.split('/').filter(|name| !name.is_empty()) {
-            folder = match folder.open_child(OsStr::new(name)) {
-                Ok(child) => child,
-                Err(error) if has_vanished(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            };
+        let directory = Folder::open(&sources.0[self.source].path)?;
+        if self.folder.is_empty() { Ok(Some(directory)) } else { self.open_folder_in(&directory) }
+    }
+
+    /// Opens the folder that it lies in, which is not the directory itself.
+    fn open_folder_in(&self, directory: &Folder) -> io::Result<Option<Folder>> {
+        let mut names = self.folder.split('/').map(OsStr::new);
+        let first = directory.open_child(names.next().unwrap_or_default());
+        match first.and_then(|first| names.try_fold(first, |folder, name| folder.open_child(name))) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(error) if has_vanished(&error) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Some(folder))
+    }
+
+    /// What it is like now; `None` if it has vanished.
+    fn facts(&self, directory: &Folder) -> io::Result<Option<Facts>> {
+        let name = self.name.to_string();
+        if self.folder.is_empty() {
+            return directory.facts(OsStr::new(&name));
+        }
+        match self.open_folder_in(directory)? {
+            Some(folder) => folder.facts(OsStr::new(&name)),
+            None => Ok(None),
+        }
     }
 
     /// The order of segments: by the time in the name, directory, path.
     fn order(&self, other: &Self) -> Ordering {
         let key = |segment: &Self| (segment.name.oldest(), segment.source);
         key(self).cmp(&key(other)).then_with(|| self.path_order(other))
+    }
+
+    /// The same; of one segment's names the plain one comes first.
+    fn shown_order(&self, other: &Self) -> Ordering {
+        self.order(other).then_with(|| self.compression().cmp(&other.compression()))
+    }
+
+    /// Whether it may grow, as it was modified or opened lately.
+    fn may_grow(&self, lately: Timestamp) -> bool {
+        self.modified >= lately || self.compression() == Compression::Plain && self.name.youngest() >= lately
     }
 
     /// The order by directory and path.
@@ -239,71 +275,170 @@ pub struct Listing {
     pub segments: Vec<Segment>,
     /// In no order.
     pub troubles: Vec<Trouble>,
+    /// What does not count: files under another of their paths, and compressed ones beside the plain one.
+    hidden: Vec<Segment>,
+    /// Of each directory, what is known of its folders.
+    folders: Vec<Option<Known>>,
+    /// How often it was refreshed.
+    rounds: u64,
 }
 
-/// What a [`Listing::refresh`] found.
+/// What a [`Listing::refresh`] found. Each in the order of segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Segments that were not there before, in order.
+    /// Segments that were not there before.
     pub appeared: Vec<Segment>,
-    /// Segments that are no longer there, in order.
+    /// Segments that are no longer there.
     pub vanished: Vec<Segment>,
+    /// Segments that are another file than before, or have another name or length.
+    pub changed: Vec<Change>,
+}
+
+/// A segment that is there as before, but not quite the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// As it was.
+    pub before: Segment,
+    /// As it is.
+    pub now: Segment,
 }
 
 impl Listing {
     /// Walks the directories. A file counts once, under the first of its paths; where a segment lies there plain and
     /// compressed, the plain one counts alone.
     ///
-    /// Complexity: for a folder six system calls, for a segment one. While it sorts, it takes 9 bytes a segment more.
+    /// Complexity: for a folder seven system calls, for a segment one. While it sorts, it takes 9 bytes a segment more.
     #[must_use]
     pub fn new(sources: &Sources) -> Self {
         let mut listing = Self::default();
-        for (source, Source { path, .. }) in sources.0.iter().enumerate() {
-            let mut walk = Walk { source, listing: &mut listing };
-            match Folder::open(path) {
-                Ok(folder) => walk.folder(&folder, "", 0),
-                Err(error) => walk.trouble(path.clone(), "", error),
-            }
+        for walk in listing.walk(sources, SystemClock.now()) {
+            listing.segments.extend(walk.segments);
         }
-        // Of a segment's names the plain one comes first, and stays.
-        listing.segments.sort_unstable_by(|a, b| a.order(b).then_with(|| a.compression().cmp(&b.compression())));
-        listing.segments.dedup_by(|later, earlier| later.order(earlier).is_eq());
-        drop_repeated_files(&mut listing.segments);
+        listing.segments.sort_unstable_by(Segment::shown_order);
+        listing.hide_repeated();
         listing.segments.shrink_to_fit();
         listing
     }
 
-    /// Walks the directories again, and tells what is new and what is gone.
+    /// Walks the directories again, as far as they have changed, and tells what is new, what is gone and what is different.
     ///
-    /// A segment is the same as long as its path is: one that was compressed meanwhile has neither appeared nor vanished,
-    /// but its name, length and [`FileId`] are now those of the compressed one. One that lies where there is trouble now
-    /// has not vanished.
+    /// - A folder is read again if it is another one, or if its modification time is another than when it was read, or
+    ///   was then less than a minute ago. So whatever is created, removed or renamed is noticed.
+    /// - A segment's length is asked again if its folder is read, if it was modified within the last two days, or if it
+    ///   is plain and named by a time within these; of all others, every 64th. So what is written to an old segment is noticed within
+    ///   64 rounds, and from then on in each.
+    /// - A segment is the same as long as its path is: one that was compressed meanwhile has neither appeared nor vanished. One
+    ///   that lies where there is trouble now has not vanished.
+    ///
+    /// Complexity: for a folder without change one system call, for a segment that may grow three.
     pub fn refresh(&mut self, sources: &Sources) -> Changes {
-        let Self { segments: found, troubles } = Self::new(sources);
-        self.troubles = troubles;
+        let now = SystemClock.now();
+        let walks = self.walk(sources, now);
         let mut changes = Changes::default();
-        let before = std::mem::replace(&mut self.segments, Vec::with_capacity(found.len()));
-        let (mut before, mut found) = (before.into_iter().peekable(), found.into_iter().peekable());
-        loop {
-            let order = match (before.peek(), found.peek()) {
-                (None, None) => return changes,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(old), Some(new)) => old.order(new),
-            };
-            let old = if order.is_le() { before.next() } else { None };
-            let new = if order.is_ge() { found.next() } else { None };
-            match (old, new) {
-                (Some(_), Some(new)) => self.segments.push(new),
-                (Some(old), None) if self.is_in_trouble(&old) => self.segments.push(old),
-                (Some(old), None) => changes.vanished.push(old),
-                (None, Some(new)) => {
-                    changes.appeared.push(new.clone());
-                    self.segments.push(new);
+        self.ask_lengths(sources, &walks, now, &mut changes);
+        self.put(walks, &mut changes);
+        self.rounds += 1;
+        changes.changed.sort_unstable_by(|a, b| a.now.order(&b.now));
+        changes
+    }
+
+    /// Walks all directories; `troubles` are then those of this walk.
+    fn walk(&mut self, sources: &Sources, now: Timestamp) -> Vec<Walk> {
+        self.troubles.clear();
+        self.folders.resize_with(sources.0.len(), || None);
+        let mut walks = Vec::new();
+        for (number, (source, folders)) in sources.0.iter().zip(&mut self.folders).enumerate() {
+            let mut walk = Walk::new(number, now);
+            *folders = walk.directory(source, folders.take());
+            self.troubles.append(&mut walk.troubles);
+            walks.push(walk);
+        }
+        walks
+    }
+
+    /// Asks the segments that may have grown, of folders that were not read, for their lengths.
+    fn ask_lengths(&mut self, sources: &Sources, walks: &[Walk], now: Timestamp, changes: &mut Changes) {
+        let lately = now.plus_millis(-MAY_GROW_MS);
+        let directories: Vec<_> = sources.0.iter().map(|source| Folder::open(&source.path).ok()).collect();
+        let counted = self.segments.len();
+        for (at, segment) in self.segments.iter_mut().chain(&mut self.hidden).enumerate() {
+            let is_turn = segment.id.ino % ROUNDS == self.rounds % ROUNDS;
+            // What cannot be opened, the walk has told.
+            let Some(directory) = &directories[segment.source] else { continue };
+            if !(is_turn || segment.may_grow(lately)) || walks[segment.source].read.contains(&segment.folder) {
+                continue;
+            }
+            match segment.facts(directory) {
+                Ok(Some(facts)) if facts.kind == EntryKind::File => {
+                    let now = Segment::new(segment.source, Arc::clone(&segment.folder), segment.name.clone(), &facts);
+                    let before = std::mem::replace(segment, now);
+                    changes.changed.extend(Change::of(before, segment).filter(|_| at < counted));
                 }
-                (None, None) => {}
+                // The folder's own time tells that it must be read.
+                Ok(_) => {}
+                Err(error) if has_vanished(&error) => {}
+                Err(error) => {
+                    let path = sources.0[segment.source].path.join(&*segment.folder).join(segment.name.to_string());
+                    let below = segment.folder.to_string();
+                    self.troubles.push(Trouble { source: segment.source, path, error, below });
+                }
             }
         }
+    }
+
+    /// Puts what was found in the folders that were read in the place of what was there.
+    fn put(&mut self, walks: Vec<Walk>, changes: &mut Changes) {
+        let is_read = |segment: &Segment| walks[segment.source].read.contains(&segment.folder);
+        let before: Vec<_> = self.segments.extract_if(.., |segment| is_read(segment)).collect();
+        self.hidden.retain(|segment| !is_read(segment));
+        let mut found: Vec<_> = walks.into_iter().flat_map(|walk| walk.segments).collect();
+        if before.is_empty() && found.is_empty() {
+            return;
+        }
+        found.sort_unstable_by(Segment::shown_order);
+        let lost = before.iter().filter(|segment| !is_among(&found, segment) && self.is_in_trouble(segment));
+        let lost: Vec<_> = lost.cloned().collect();
+        // What did not count may count now.
+        found.extend(lost.into_iter().chain(std::mem::take(&mut self.hidden)));
+        found.sort_unstable_by(Segment::shown_order);
+        merge_into(&mut self.segments, &found);
+        self.hide_repeated();
+        for old in &before {
+            match self.position(old) {
+                Ok(at) => changes.changed.extend(Change::of(old.clone(), &self.segments[at])),
+                Err(_) => changes.vanished.push(old.clone()),
+            }
+        }
+        let was_shown = |segment: &&Segment| found.binary_search_by(|other| other.shown_order(segment)).is_err();
+        changes.vanished.extend(self.hidden.iter().filter(was_shown).cloned());
+        changes.changed.retain(|change| self.position(&change.now).is_ok());
+        changes.vanished.sort_unstable_by(Segment::order);
+        found.dedup_by(|later, earlier| later.order(earlier).is_eq());
+        // Of those beside another of their name, that one was there all along.
+        let is_shown = |segment: &Segment| self.position(segment).is_ok_and(|at| self.segments[at] == *segment);
+        changes.appeared = found;
+        changes.appeared.retain(|segment| !is_among(&before, segment) && is_shown(segment));
+    }
+
+    /// The number of the segment of the same path.
+    pub(super) fn position(&self, segment: &Segment) -> Result<usize, usize> {
+        self.segments.binary_search_by(|other| other.order(segment))
+    }
+
+    /// Puts aside what does not count.
+    fn hide_repeated(&mut self) {
+        let segments = &self.segments;
+        let mut is_repeated = vec![false; segments.len()];
+        for (at, pair) in (1..).zip(segments.windows(2)) {
+            is_repeated[at] = pair[0].order(&pair[1]).is_eq();
+        }
+        let mut by_id: Vec<usize> = (0..segments.len()).filter(|at| !is_repeated[*at]).collect();
+        by_id.sort_unstable_by_key(|&at| (segments[at].id, at));
+        for pair in by_id.windows(2) {
+            is_repeated[pair[1]] = segments[pair[0]].id == segments[pair[1]].id;
+        }
+        let mut is_repeated = is_repeated.into_iter();
+        self.hidden.extend(self.segments.extract_if(.., |_| is_repeated.next() == Some(true)));
     }
 
     fn is_in_trouble(&self, segment: &Segment) -> bool {
@@ -313,86 +448,37 @@ impl Listing {
     }
 }
 
-/// Leaves of files that are there under several paths the first.
-fn drop_repeated_files(segments: &mut Vec<Segment>) {
-    let mut by_id: Vec<usize> = (0..segments.len()).collect();
-    by_id.sort_unstable_by_key(|&at| (segments[at].id, at));
-    let mut is_repeated = vec![false; segments.len()];
-    for pair in by_id.windows(2) {
-        is_repeated[pair[1]] = segments[pair[0]].id == segments[pair[1]].id;
+/// A segment that was modified so long ago, and named so long ago, is no longer written to: ours are closed at the end of
+/// their day, and clocks may differ by the second day.
+const MAY_GROW_MS: i64 = 2 * DAY_MS;
+
+/// All other segments are asked once in so many rounds.
+const ROUNDS: u64 = 64;
+
+impl Change {
+    fn of(before: Segment, now: &Segment) -> Option<Self> {
+        let is_same = (before.id, before.bytes, &before.name) == (now.id, now.bytes, &now.name);
+        (!is_same).then(|| Self { before, now: now.clone() })
     }
-    let mut is_repeated = is_repeated.into_iter();
-    segments.retain(|_| is_repeated.next() == Some(false));
 }
 
-struct Walk<'a> {
-    source: usize,
-    listing: &'a mut Listing,
+/// Whether segments in order hold one of the same path.
+fn is_among(segments: &[Segment], segment: &Segment) -> bool {
+    segments.binary_search_by(|other| other.order(segment)).is_ok()
 }
 
-impl Walk<'_> {
-    fn trouble(&mut self, path: PathBuf, below: &str, error: io::Error) {
-        self.listing.troubles.push(Trouble { source: self.source, path, error, below: below.to_owned() });
-    }
-
-    fn folder(&mut self, folder: &Folder, relative: &str, depth: usize) {
-        let entries = match folder.entries() {
-            Ok(entries) => entries,
-            Err(error) if has_vanished(&error) => return,
-            Err(error) => return self.trouble(folder.path().to_owned(), relative, error),
-        };
-        // One allocation for all segments of a folder.
-        let mut shared = None;
-        for entry in entries {
-            let (name, kind) = match entry {
-                Ok(entry) => entry,
-                Err(error) if has_vanished(&error) => return,
-                Err(error) => return self.trouble(folder.path().to_owned(), relative, error),
-            };
-            let segment = name.to_str().and_then(|name| name.parse::<SegmentName>().ok());
-            let done = match (kind, segment) {
-                (EntryKind::File | EntryKind::Unknown, Some(segment)) => look(folder, &segment).map(|found| {
-                    let Some((name, facts)) = found else { return };
-                    let folder = Arc::clone(shared.get_or_insert_with(|| Arc::from(relative)));
-                    let Facts { id, bytes, .. } = facts;
-                    self.listing.segments.push(Segment { source: self.source, folder, name, bytes, id });
-                }),
-                (EntryKind::Folder | EntryKind::Unknown, _) => self.child(folder, relative, &name, kind, depth),
-                _ => Ok(()),
-            };
-            match done {
-                Err(error) if !has_vanished(&error) => self.trouble(folder.path().join(name), relative, error),
-                _ => {}
-            }
+/// Puts segments in order among others in order. From the end, so that only those are moved that come after the first.
+fn merge_into(segments: &mut Vec<Segment>, new: &[Segment]) {
+    let (mut left, mut hole) = (segments.len(), segments.len() + new.len());
+    segments.reserve_exact(new.len());
+    segments.extend_from_slice(new);
+    for segment in new.iter().rev() {
+        while left > 0 && segments[left - 1].shown_order(segment).is_gt() {
+            (left, hole) = (left - 1, hole - 1);
+            segments.swap(left, hole);
         }
-    }
-
-    fn child(
-        &mut self,
-        folder: &Folder,
-        relative: &str,
-        name: &OsStr,
-        kind: EntryKind,
-        depth: usize,
-    ) -> io::Result<()> {
-        let is_folder = |facts: Facts| facts.kind == EntryKind::Folder;
-        // `lost+found` is the file system's own, and often root's alone.
-        if name == "lost+found" || (kind == EntryKind::Unknown && !folder.facts(name)?.is_some_and(is_folder)) {
-            return Ok(());
-        }
-        let Some(text) = name.to_str() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the folder's name is not UTF-8"));
-        };
-        if depth == DEPTH_MAX {
-            return Err(io::Error::other(format!("more than {DEPTH_MAX} folders deep; name it to read it")));
-        }
-        let relative = if relative.is_empty() { text.to_owned() } else { format!("{relative}/{text}") };
-        match folder.open_child(name) {
-            Ok(child) => self.folder(&child, &relative, depth + 1),
-            Err(error) if has_vanished(&error) => {}
-            Err(error) => self.trouble(folder.path().join(name), &relative, error),
-        }
-        Ok(())
+        hole -= 1;
+        segments[hole] = segment.clone();
     }
 }
 
@@ -422,13 +508,16 @@ fn has_vanished(error: &io::Error) -> bool {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
+    use proptest::prelude::*;
     use rustix::fs::{CWD, FileType, Mode};
     use tempfile::TempDir;
 
+    use super::walk::DEPTH_MAX;
     use super::*;
 
     const A: &str = "audit-0_20260128T091244.381Z.jsonl";
@@ -662,6 +751,143 @@ mod tests {
         assert_eq!(paths(&changes.vanished, &sources), ["1/audit-0-2026-01-01.jsonl"]);
         assert_eq!(listing.segments, Listing::new(&sources).segments);
         assert_eq!((listing.segments[0].compression(), listing.segments[2].bytes), (Compression::Gzip, 24));
+    }
+
+    /// Sets when a file or folder was last modified, in hours ago.
+    fn age(path: &Path, hours: i64) {
+        let seconds = SystemClock.now().millis() / 1000 - hours * 3600;
+        let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_read_again_only_if_its_time_has_changed_or_was_young_when_it_was_read() {
+        let temp = directory(&[&format!("1/{A}"), &format!("2/{A}")]);
+        let sources = sources_of(&[&temp]);
+        let at = |path: &str| temp.path().join(path);
+        for path in ["1", "."] {
+            age(&at(path), 1);
+        }
+        let young = fs::metadata(at("2")).unwrap().modified().unwrap();
+        let mut listing = Listing::new(&sources);
+        for folder in ["1", "2"] {
+            fs::write(at(folder).join(B), "").unwrap();
+        }
+        age(&at("1"), 1);
+        fs::File::open(at("2")).unwrap().set_modified(young).unwrap();
+        assert_eq!(paths(&listing.refresh(&sources).appeared, &sources), [format!("2/{B}")]);
+        age(&at("1"), 2);
+        assert_eq!(paths(&listing.refresh(&sources).appeared, &sources), [format!("1/{B}")]);
+        assert_eq!(listing.segments, Listing::new(&sources).segments);
+    }
+
+    #[test]
+    fn what_is_written_to_an_old_segment_is_noticed_within_64_rounds_and_then_in_each() {
+        let temp = directory(&[&format!("1/{A}"), &format!("1/{B}")]);
+        let sources = sources_of(&[&temp]);
+        let at = |path: &str| temp.path().join(path);
+        for path in [&format!("1/{A}"), &format!("1/{B}"), "1", "."] {
+            age(&at(path), 50);
+        }
+        let mut listing = Listing::new(&sources);
+        let append = || fs::write(at("1").join(A), format!("1/{A} and more")).unwrap();
+        append();
+        let noticed = (0..64).map(|_| listing.refresh(&sources).changed).find(|changed| !changed.is_empty()).unwrap();
+        assert_eq!((noticed[0].before.bytes, noticed[0].now.bytes, noticed.len()), (36, 45, 1));
+        fs::write(at("1").join(A), "").unwrap();
+        let Changes { appeared, vanished, changed } = listing.refresh(&sources);
+        assert_eq!((changed[0].before.bytes, changed[0].now.bytes, changed.len()), (45, 0, 1));
+        assert!(appeared.is_empty() && vanished.is_empty());
+    }
+
+    /// Something that happens to one of a few paths.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Write(usize, usize, &'static str, usize),
+        Remove(usize, usize, &'static str),
+        Link(usize, usize),
+        RemoveFolder(usize),
+        MoveFolder(usize, usize),
+        Decoy(usize, bool),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Vec<Act>>> {
+        let (folder, name) = (0..FOLDERS.len(), 0..3_usize);
+        let suffix = || prop::sample::select(vec!["", ".gz", ".zst"]);
+        let act = prop_oneof![
+            8 => (folder.clone(), name.clone(), suffix(), 0..50_usize).prop_map(|(f, n, s, b)| Act::Write(f, n, s, b)),
+            4 => (folder.clone(), name.clone(), suffix()).prop_map(|(f, n, s)| Act::Remove(f, n, s)),
+            1 => (folder.clone(), folder.clone()).prop_map(|(from, to)| Act::Link(from, to)),
+            1 => folder.clone().prop_map(Act::RemoveFolder),
+            1 => (folder.clone(), folder.clone()).prop_map(|(from, to)| Act::MoveFolder(from, to)),
+            1 => (folder, any::<bool>()).prop_map(|(folder, is_there)| Act::Decoy(folder, is_there)),
+        ];
+        prop::collection::vec(prop::collection::vec(act, 0..4), 1..12)
+    }
+
+    const FOLDERS: [&str; 6] = [".", "1", "2", "2/a", "2/a/b", "3"];
+
+    impl Act {
+        /// Does it; what is impossible does not happen.
+        fn perform(&self, root: &Path) -> io::Result<()> {
+            let segment = |nth: usize| format!("audit-{nth}-2026-01-0{}.jsonl", 3 - nth);
+            let at = |folder: usize| root.join(FOLDERS[folder]);
+            match *self {
+                Self::Write(folder, nth, suffix, bytes) => {
+                    fs::create_dir_all(at(folder))?;
+                    fs::write(at(folder).join(segment(nth) + suffix), vec![b'x'; bytes])
+                }
+                Self::Remove(folder, nth, suffix) => fs::remove_file(at(folder).join(segment(nth) + suffix)),
+                Self::Link(from, to) => fs::hard_link(at(from).join(segment(0)), at(to).join(segment(1))),
+                Self::RemoveFolder(0) => Ok(()),
+                Self::RemoveFolder(folder) => fs::remove_dir_all(at(folder)),
+                Self::MoveFolder(from, to) => fs::rename(at(from), at(to)),
+                // A link that looks like neither a segment nor a folder.
+                Self::Decoy(folder, true) => symlink("nowhere", at(folder).join("audit-9")),
+                Self::Decoy(folder, false) => fs::remove_file(at(folder).join("audit-9")),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn a_refreshed_listing_is_that_of_a_new_walk_and_its_changes_are_the_difference(rounds in acts()) {
+            let temp = directory(&[]);
+            let sources = sources_of(&[&temp]);
+            let mut listing = Listing::new(&sources);
+            let mut old: BTreeMap<String, Segment> = BTreeMap::new();
+            for (round, acts) in (100..).zip(rounds) {
+                for act in acts {
+                    // A folder's time is set to an hour at which it counts as settled, another one each time.
+                    drop(act.perform(temp.path()));
+                    for folder in FOLDERS.map(|folder| temp.path().join(folder)).iter().filter(|folder| folder.exists()) {
+                        let modified = Folder::open(folder).unwrap().itself().unwrap().modified;
+                        if SystemClock.now().millis() - modified.millis() < 3_600_000 {
+                            age(folder, round);
+                        }
+                    }
+                }
+                let Changes { appeared, vanished, changed } = listing.refresh(&sources);
+                let fresh = Listing::new(&sources);
+                prop_assert_eq!(&listing.segments, &fresh.segments);
+                prop_assert_eq!(&listing.hidden, &fresh.hidden);
+                let new: BTreeMap<_, _> = fresh.segments.iter().map(|s| (s.path(&sources), s.clone())).collect();
+                let only = |these: &BTreeMap<String, Segment>, others: &BTreeMap<String, Segment>| -> BTreeSet<String> {
+                    these.keys().filter(|path| !others.contains_key(*path)).cloned().collect()
+                };
+                let told = |segments: &[Segment]| paths(segments, &sources).into_iter().collect::<BTreeSet<_>>();
+                prop_assert_eq!(told(&appeared), only(&new, &old));
+                prop_assert_eq!(told(&vanished), only(&old, &new));
+                let kept = old.iter().filter_map(|(path, before)| Some((before, new.get(path)?)));
+                let mut different: Vec<_> = kept.filter_map(|(before, now)| Change::of(before.clone(), now)).collect();
+                different.sort_by(|a, b| a.now.order(&b.now));
+                prop_assert_eq!(changed, different);
+                old = new;
+            }
+        }
     }
 
     #[test]
