@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use super::{Failure, complain};
 use crate::clock::{Clock, SystemClock};
 use crate::reader::error::FilterError;
-use crate::reader::filter::{Condition, Criteria, Filter, Place};
+use crate::reader::filter::{Condition, Criteria, Filter, Place, Scope};
 use crate::reader::listing::{Listing, Source, Sources};
 use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS};
 use crate::reader::record::Record;
@@ -154,6 +154,7 @@ impl WhatFlags {
             ranks: self.ranks.clone(),
             conditions,
             texts: self.texts.clone(),
+            scope: Scope::All,
         });
         Ok(What { sources, filter, zone, is_strict: self.strict })
     }
@@ -173,20 +174,22 @@ impl What {
         let listing = Listing::new(&self.sources);
         let (told, is_stopped) = (Mutex::new(0), AtomicBool::new(false));
         let notice = |notice: Notice<'_>| {
-            let mut told = told.lock().expect("whoever held it did not panic");
-            *told += 1;
-            if *told > NOTICES_MAX && !matches!(notice, Notice::Unreadable { .. }) {
-                return;
-            }
-            complain(&match notice {
+            let text = match notice {
                 Notice::Damaged { segment, index, damage } => format!("damaged: {segment}:{index}: {damage}"),
                 Notice::Foreign { segment, index } => {
                     format!("foreign: {segment}:{index}: not of this folder's job or directory's workspace")
                 }
                 Notice::Unreadable { path, error } => format!("unreadable: {path}: {error}"),
-            });
+                Notice::Searched { .. } => return,
+            };
+            let mut told = told.lock().expect("whoever held it did not panic");
+            *told += 1;
+            if *told <= NOTICES_MAX || matches!(notice, Notice::Unreadable { .. }) {
+                complain(&text);
+            }
         };
         let search = Search::new((&self.sources, &listing), &self.filter, &notice, &is_stopped);
+        let search = if self.is_strict { search.strict() } else { search };
         let (answer, coverage) = ask(&search, &listing)?;
         let ambiguous =
             if coverage.ambiguous > 0 { format!(", {} ambiguous", coverage.ambiguous) } else { String::new() };

@@ -1,8 +1,8 @@
 //! Counting: the values of fields ([`facets`]), and records by time ([`histogram`]).
 //!
-//! Counts are exact however many values there are, and take 48 MiB at most:
+//! Counts are exact however many values there are, and take no more memory than the search is given:
 //!
-//! - Each thread counts in a table. One that has grown to its share of 16 MiB is written, sorted, to a temporary file
+//! - Each thread counts in a table. One that has grown to its share is written, sorted, to a temporary file
 //!   without a name (a run), and emptied.
 //! - As soon as there are eight runs of a size they are merged to one of the next, by one thread at a time: of
 //!   each, one value is in memory, which is no longer than a line. So no value is written more often than the
@@ -31,8 +31,6 @@ pub const FIELDS_MAX: usize = 32;
 /// Values of a field that are in an answer.
 pub const VALUES_MAX: usize = 10_000;
 
-/// Bytes of all threads' tables.
-const TABLES_BYTES_MAX: usize = 16 << 20;
 /// What a value takes in a table beside its own bytes: twice its slot of 24 bytes, as tables grow by doubling, half as much again while
 /// they do, what the allocator adds, and the slot by which it is sorted.
 const ENTRY_BYTES: usize = 128;
@@ -243,7 +241,7 @@ fn count(
     each: impl Fn(&Found<'_>, &mut Table<'_>) -> io::Result<()> + Sync,
 ) -> io::Result<(Merge, Coverage)> {
     let runs = Mutex::new(Runs::default());
-    let new = || Ok(Table::new(&runs, TABLES_BYTES_MAX / search.threads()));
+    let new = || Ok(Table::new(&runs, search.share_bytes()));
     let (tables, mut coverage) = search.each(new, |table: &mut io::Result<Table<'_>>, found| {
         let Ok(counts) = table else { return ControlFlow::Break(()) };
         counts.is_ambiguous = found.is_ambiguous;
@@ -309,7 +307,7 @@ impl<'r> Table<'r> {
             return Ok(());
         }
         self.bytes += self.key.len() + ENTRY_BYTES;
-        self.counts.insert(self.key.as_slice().into(), 1);
+        self.counts.insert(std::mem::take(&mut self.key).into_boxed_slice(), 1);
         if self.bytes <= self.bytes_max {
             return Ok(());
         }

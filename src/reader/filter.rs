@@ -35,6 +35,29 @@ pub struct Criteria {
     /// Each of these texts' words, split at white space, occurs in event, message or a string in `meta` (not in a key),
     /// ignoring ASCII case.
     pub texts: Vec<String>,
+    /// Whose records there are at all, for whoever asks.
+    pub scope: Scope,
+}
+
+/// Whose records there are for somebody: those of other workspaces are not counted either, see [`Coverage`](super::search::Coverage).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of these workspaces.
+    Workspaces(Vec<String>),
+}
+
+impl Scope {
+    /// Whether a workspace's records are in it.
+    #[must_use]
+    pub fn holds(&self, workspace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Workspaces(workspaces) => workspaces.iter().any(|one| one == workspace),
+        }
+    }
 }
 
 /// Criteria made ready for many records.
@@ -63,24 +86,36 @@ impl Filter {
     /// Whether a record is asked for.
     #[must_use]
     pub fn matches(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
-        let Criteria { events, jobs, workspaces, ranks, conditions, .. } = &self.criteria;
+        let Criteria { events, jobs, workspaces, ranks, conditions, scope, .. } = &self.criteria;
         let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
         self.range().contains(&record.ts)
             && (ranks.is_empty() || ranks.contains(&place.rank))
             && is_any(events, &record.event)
             && is_any(jobs, &record.job_id)
             && is_any(workspaces, &record.workspace_id)
+            && scope.holds(&record.workspace_id)
             && conditions.iter().all(|condition| condition.holds(record, place))
             && self.says_all_words(record)
     }
 
-    /// Whether a segment of this rank, in this job's folder if in one, may hold a record that matches: there, those of other jobs
-    /// are in nobody's scope.
+    /// Whether a segment of this rank, in this job's folder and this workspace's directory if in one, may hold a record that matches:
+    /// there, those of others are in nobody's scope.
     #[must_use]
-    pub fn may_be_in(&self, rank: u32, job: Option<&str>) -> bool {
-        let Criteria { ranks, jobs, .. } = &self.criteria;
+    pub fn may_be_in(&self, rank: u32, job: Option<&str>, workspace: Option<&str>) -> bool {
+        let Criteria { ranks, jobs, workspaces, scope, .. } = &self.criteria;
+        let is_wanted = |wanted: &[String], one: Option<&str>| {
+            wanted.is_empty() || one.is_none_or(|one| wanted.iter().any(|text| text == one))
+        };
         (ranks.is_empty() || ranks.contains(&rank))
-            && (jobs.is_empty() || job.is_none_or(|job| jobs.iter().any(|wanted| wanted == job)))
+            && is_wanted(jobs, job)
+            && is_wanted(workspaces, workspace)
+            && workspace.is_none_or(|workspace| scope.holds(workspace))
+    }
+
+    /// Whose records there are.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.criteria.scope
     }
 
     /// Whether the answer for a record hangs on a key of `meta` that is there more than once.
@@ -517,10 +552,11 @@ mod tests {
             ranks: vec![0, 3],
             conditions: vec![Condition::parse("meta.ok = true").unwrap(), Condition::parse("meta.rows > 1").unwrap()],
             texts: strings(&["RESULTS zoë", "/WORK data_"]),
+            scope: Scope::Workspaces(strings(&["w", "W"])),
         };
         assert!(matches(&Filter::new(Criteria::default())));
         assert!(matches(&Filter::new(everything())));
-        let changes: [fn(&mut Criteria); 8] = [
+        let changes: [fn(&mut Criteria); 9] = [
             |criteria| criteria.since = criteria.until,
             |criteria| criteria.until = criteria.since,
             |criteria| criteria.events = vec!["DATA_EXPOR".to_owned()],
@@ -529,6 +565,7 @@ mod tests {
             |criteria| criteria.ranks = vec![0],
             |criteria| criteria.conditions.push(Condition::parse("meta.rows > 1e9").unwrap()),
             |criteria| criteria.texts.push("nowhere".to_owned()),
+            |criteria| criteria.scope = Scope::Workspaces(Vec::new()),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             let mut criteria = everything();
@@ -634,6 +671,7 @@ mod tests {
                 ranks: Vec::new(),
                 conditions: conditions.iter().map(|text| Condition::parse(text).expect(text)).collect(),
                 texts,
+                scope: Scope::All,
             },
         )
     }

@@ -7,6 +7,7 @@ pub mod lines;
 pub mod listing;
 
 pub mod error;
+mod look;
 pub mod number;
 pub mod record;
 
@@ -15,6 +16,7 @@ pub mod filter;
 pub mod when;
 
 pub mod counts;
+mod scan;
 pub mod search;
 pub mod sorted;
 

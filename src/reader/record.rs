@@ -109,7 +109,7 @@ fn string_after<'l>(scanner: &mut Scanner<'l>, key: &[u8]) -> Option<Cow<'l, str
 pub(super) struct LineStart {
     pub(super) at: Timestamp,
     /// Where its value ends.
-    end: usize,
+    pub(super) end: usize,
 }
 
 /// Reads `{"ts":"2026-01-28T09:12:44.381Z"` or `{"ts":1769591564381`, and no other spelling.

@@ -7,20 +7,25 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use super::filter::{Filter, Place};
-use super::lines::{Block, Bounds, Buffer, Content, OpenSegment, Span};
+use super::filter::{Filter, Place, Scope};
+use super::lines::{Bounds, Buffer};
 use super::listing::{Listing, Segment, Sources};
 use super::record::{Damage, Record};
+use super::scan::{Asked, Depth, Scan, Take};
 use super::sorted::{Key, Order, Sorted, Sorter, Spool};
-use crate::record::{Compression, DAY_MS, Opened, Timestamp};
+use crate::record::{DAY_MS, Opened, Timestamp};
 
 /// What was looked at.
+///
+/// Where not all workspaces are in the [`Scope`], segments without a record of the scope are in none of these counts, `segments` included;
+/// `unreadable` alone is of all, as nobody knows what was in them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Segments that there are.
+    /// Segments that there are; of a narrower scope, those that were searched.
     pub segments: u64,
     /// Segments whose lines, as far as they may match, were read.
     pub searched: u64,
@@ -39,7 +44,8 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.segments += other.segments;
         self.searched += other.searched;
         self.lines += other.lines;
         self.bytes += other.bytes;
@@ -69,6 +75,19 @@ pub enum Notice<'n> {
         /// Its number, from 0.
         index: u64,
     },
+    /// A segment's lines were read: told once for each, behind whatever else is told of it.
+    Searched {
+        /// Its path.
+        segment: &'n str,
+        /// What was read of it, unpacked: all, unless the search ended before.
+        bytes: u64,
+        /// Lines in that.
+        lines: u64,
+        /// Those that are no record.
+        damaged: u64,
+        /// Those that are another's record.
+        foreign: u64,
+    },
     /// A segment or folder can't be read, or not to its end.
     Unreadable {
         /// Which.
@@ -88,21 +107,43 @@ pub struct Found<'f> {
     /// Whether the answer hangs on a key of `meta` that is there more than once: see [`Coverage::ambiguous`].
     pub is_ambiguous: bool,
     /// The segment's number in the listing.
-    segment: u32,
-    offset: u64,
-    is_compressed: bool,
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+    pub(super) is_compressed: bool,
+}
+
+impl Found<'_> {
+    /// Where a record can be had again. A compressed segment would have to be unpacked for each of its lines: those are kept.
+    fn key(&self, spool: &Spool) -> io::Result<Key> {
+        let spooled = if self.is_compressed { Some(spool.keep(self.record.line)?) } else { None };
+        Ok(Key {
+            ts: self.record.ts,
+            index: self.place.index,
+            segment: self.segment,
+            is_spooled: spooled.is_some(),
+            offset: spooled.unwrap_or(self.offset),
+        })
+    }
+}
+
+/// How far a search has come: what a terminal may show meanwhile. What was read is counted as it lies on disk.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of the segments that may hold a match.
+    pub bytes_total: AtomicU64,
+    /// Bytes of those that were read, or found not to be needed.
+    pub bytes_done: AtomicU64,
+    /// Segments that may hold a match.
+    pub segments_total: AtomicU64,
+    /// Those that are done with.
+    pub segments_done: AtomicU64,
 }
 
 /// A search through a listing.
 pub struct Search<'s> {
-    sources: &'s Sources,
-    listing: &'s Listing,
-    filter: &'s Filter,
+    asked: Asked<'s>,
     threads: usize,
-    notice: &'s (dyn Fn(Notice<'_>) + Sync),
-    is_stopped: &'s AtomicBool,
-    /// Of each segment, its place by directory and path.
-    ordinals: Vec<u32>,
+    memory_bytes: usize,
 }
 
 impl<'s> Search<'s> {
@@ -113,20 +154,62 @@ impl<'s> Search<'s> {
         notice: &'s (dyn Fn(Notice<'_>) + Sync),
         is_stopped: &'s AtomicBool,
     ) -> Self {
+        let asked = Asked {
+            sources,
+            listing,
+            filter,
+            notice,
+            is_stopped,
+            progress: None,
+            is_as_listed: false,
+            depth: Depth::Matching,
+            unpacking: Mutex::default(),
+        };
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let mut by_path: Vec<u32> =
-            (0..u32::try_from(listing.segments.len()).expect("fewer than 2^32 segments")).collect();
-        by_path.sort_unstable_by(|a, b| segment_at(listing, *a).by_path(segment_at(listing, *b)));
-        let mut ordinals = vec![0; by_path.len()];
-        for (ordinal, segment) in by_path.into_iter().enumerate() {
-            ordinals[segment as usize] = u32::try_from(ordinal).expect("fewer than 2^32 segments");
-        }
-        Self { sources, listing, filter, threads, notice, is_stopped, ordinals }
+        Self { asked, threads, memory_bytes: MEMORY_BYTES }
     }
 
-    /// So many threads search at once, at most.
-    pub(super) fn threads(&self) -> usize {
-        self.threads
+    /// At most so many threads search at once; without it, as many as the machine has cores.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The search takes at most so much memory beside its answer, but [`MEMORY_BYTES_MIN`] in any case; without it, 32 MiB.
+    #[must_use]
+    pub fn memory(self, bytes: usize) -> Self {
+        Self { memory_bytes: bytes.max(MEMORY_BYTES_MIN), ..self }
+    }
+
+    /// Of plain segments nothing beyond their length in the listing is read.
+    #[must_use]
+    pub fn as_listed(self) -> Self {
+        Self { asked: Asked { is_as_listed: true, ..self.asked }, ..self }
+    }
+
+    /// Tells meanwhile how far it has come.
+    #[must_use]
+    pub fn watched(self, progress: &'s Progress) -> Self {
+        Self { asked: Asked { progress: Some(progress), ..self.asked }, ..self }
+    }
+
+    /// Reads every line of the searched segments in full, so that no damage is left unseen. Without it, a line that can't match and is
+    /// like those before it gets a look that sees all but faults in the JSON of its `meta`.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { asked: Asked { depth: Depth::Whole, ..self.asked }, ..self }
+    }
+
+    /// So many threads search at once.
+    fn workers(&self) -> usize {
+        let for_threads = self.memory_bytes - UNPACKING_BYTES - SHARED_BYTES_MIN;
+        self.threads.min(for_threads / THREAD_BYTES).max(1)
+    }
+
+    /// What each thread may hold of what it has found, in bytes.
+    pub(super) fn share_bytes(&self) -> usize {
+        let workers = self.workers();
+        (self.memory_bytes - UNPACKING_BYTES - workers * THREAD_BYTES) / workers
     }
 
     /// Hands every record that matches to `found`, with the state of the thread that found it, in no order; returns the
@@ -137,22 +220,24 @@ impl<'s> Search<'s> {
         found: impl Fn(&mut S, &Found<'_>) -> ControlFlow<()> + Sync,
     ) -> (Vec<S>, Coverage) {
         let candidates = self.candidates();
-        let next = AtomicUsize::new(0);
+        let (next, is_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
             let (mut state, mut coverage, mut buffer) = (new(), Coverage::default(), Buffer::default());
-            while let Some(segment) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let scanned = self.scan(*segment, &mut coverage, &mut buffer, &mut |hit| found(&mut state, hit));
-                if scanned.is_break() {
-                    self.is_stopped.store(true, Ordering::Relaxed);
+            while let Some(number) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut take = |hit: &Found<'_>| {
+                    if is_ended.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { found(&mut state, hit) }
+                };
+                if self.scan(*number, Reading::Forwards, &mut coverage, &mut buffer, &mut take).is_break() {
+                    is_ended.store(true, Ordering::Relaxed);
                 }
-                if self.is_stopped.load(Ordering::Relaxed) {
+                if is_ended.load(Ordering::Relaxed) || self.is_stopped() {
                     break;
                 }
             }
             (state, coverage)
         };
         let (states, coverages): (Vec<S>, Vec<Coverage>) = thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.threads.min(candidates.len()).max(1)).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> = (0..self.workers().min(candidates.len()).max(1)).map(|_| scope.spawn(work)).collect();
             workers.into_iter().map(|worker| worker.join().expect("a scan does not panic")).unzip()
         });
         let mut coverage = self.coverage();
@@ -170,11 +255,11 @@ impl<'s> Search<'s> {
         if let Some(limit) = limit.filter(|limit| *limit <= FEW_MAX) {
             return self.first(order, limit);
         }
-        let spool = Spool::default();
-        let new = || Ok(Sorter::new(order, limit));
+        let (spool, listing) = (Spool::default(), self.asked.listing);
+        let new = || Ok(Sorter::new(order, limit, self.share_bytes()));
         let (sorters, coverage) = self.each(new, |sorter: &mut io::Result<Sorter>, found| {
             let Ok(sorted) = sorter else { return ControlFlow::Break(()) };
-            match self.key(found, &spool).and_then(|key| sorted.push(key)) {
+            match found.key(&spool).and_then(|key| sorted.push(key, listing)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     *sorter = Err(error);
@@ -183,31 +268,29 @@ impl<'s> Search<'s> {
             }
         });
         let sorters = sorters.into_iter().collect::<io::Result<Vec<_>>>()?;
-        Ok((Sorted::merge(order, limit, sorters, spool)?, coverage))
+        Ok((Sorted::merge(order, limit, sorters, spool, listing)?, coverage))
     }
 
     /// The first few records in order: segments are read from the end at which those are, the most promising first, until no other can
     /// hold an earlier one.
     fn first(&self, order: Order, limit: usize) -> io::Result<(Sorted, Coverage)> {
-        let spool = Spool::default();
+        let (spool, listing) = (Spool::default(), self.asked.listing);
         let (mut sorter, mut coverage, mut buffer) =
-            (Sorter::new(order, Some(limit)), self.coverage(), Buffer::default());
+            (Sorter::new(order, Some(limit), self.share_bytes()), self.coverage(), Buffer::default());
         // By how early the first record of a segment can be in the order: first by its name, then by its lines.
         let mut promising = BinaryHeap::new();
         for segment in self.candidates() {
-            let named = times_by_name(self.segment(segment));
+            let named = times_by_name(self.asked.segment(segment));
             promising.push(Reverse((order.rank(named.first, named.last), segment, false)));
         }
         while let Some(Reverse((promise, segment, is_looked_at))) = promising.pop() {
-            sorter.settle();
-            if limit == 0
-                || sorter.worst().is_some_and(|worst| order.rank(worst, worst) < promise)
-                || self.is_stopped.load(Ordering::Relaxed)
+            sorter.settle(listing);
+            if limit == 0 || sorter.worst().is_some_and(|worst| order.rank(worst, worst) < promise) || self.is_stopped()
             {
                 break;
             }
             if !is_looked_at {
-                let bounds = self.open(segment, &mut coverage).and_then(|open| self.bounds(segment, &open));
+                let bounds = Scan::open(&self.asked, segment, &mut coverage).and_then(|scan| scan.bounds());
                 let promise = bounds.map_or(i64::MIN, |bounds| order.rank(bounds.first, bounds.last));
                 promising.push(Reverse((promise, segment, true)));
                 continue;
@@ -218,7 +301,7 @@ impl<'s> Search<'s> {
                 if is_bounded && sorter.worst().is_some_and(|worst| order.is_later(found.record.ts, worst)) {
                     return ControlFlow::Break(());
                 }
-                match self.key(found, &spool).and_then(|key| sorter.push(key)) {
+                match found.key(&spool).and_then(|key| sorter.push(key, listing)) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => {
                         failed = Some(error);
@@ -227,229 +310,92 @@ impl<'s> Search<'s> {
                 }
             };
             // To end early is no reason to end the search.
-            let _ended = if is_bounded && order == Order::Descending {
-                self.scan_backwards(segment, &mut coverage, &mut buffer, &mut take)
-            } else {
-                self.scan(segment, &mut coverage, &mut buffer, &mut take)
-            };
+            let is_backwards = is_bounded && order == Order::Descending;
+            let reading = if is_backwards { Reading::Backwards } else { Reading::Forwards };
+            let _ended = self.scan(segment, reading, &mut coverage, &mut buffer, &mut take);
             if let Some(error) = failed {
                 return Err(error);
             }
         }
-        Ok((Sorted::merge(order, Some(limit), vec![sorter], spool)?, coverage))
+        Ok((Sorted::merge(order, Some(limit), vec![sorter], spool, listing)?, coverage))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.asked.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Scans a segment in a direction, and counts it as done.
+    fn scan(
+        &self,
+        number: u32,
+        reading: Reading,
+        coverage: &mut Coverage,
+        buffer: &mut Buffer,
+        take: Take<'_>,
+    ) -> ControlFlow<()> {
+        let scanned = Scan::open(&self.asked, number, coverage);
+        let (flow, bytes) = scanned.map_or((ControlFlow::Continue(()), 0), |scan| {
+            let flow = match reading {
+                Reading::Forwards => scan.forwards(coverage, buffer, take),
+                Reading::Backwards => scan.backwards(coverage, buffer, take),
+            };
+            (flow, scan.bytes_told())
+        });
+        let left = self.asked.segment(number).bytes.saturating_sub(bytes);
+        self.asked.progress(|progress| (&progress.bytes_done, left));
+        self.asked.progress(|progress| (&progress.segments_done, 1));
+        flow
     }
 
     fn coverage(&self) -> Coverage {
-        for trouble in &self.listing.troubles {
-            (self.notice)(Notice::Unreadable { path: &trouble.path.display().to_string(), error: &trouble.error });
+        let Asked { listing, notice, filter, .. } = &self.asked;
+        for trouble in &listing.troubles {
+            notice(Notice::Unreadable { path: &trouble.path.display().to_string(), error: &trouble.error });
         }
-        let (segments, unreadable) = (self.listing.segments.len() as u64, self.listing.troubles.len() as u64);
+        let is_everybodys = *filter.scope() == Scope::All;
+        let segments = if is_everybodys { listing.segments.len() as u64 } else { 0 };
+        let unreadable = listing.troubles.len() as u64;
         Coverage { segments, unreadable, ..Coverage::default() }
     }
 
     /// The segments that may hold a match, by what their names say.
     fn candidates(&self) -> Vec<u32> {
-        let range = self.filter.range();
+        let range = self.asked.filter.range();
         let may_match = |segment: &Segment| {
             let times = times_by_name(segment);
             let in_time = times.first <= *range.end() && times.last >= *range.start();
-            in_time && self.filter.may_be_in(segment.name.rank(), segment.job())
+            in_time && self.asked.may_be_in(segment)
         };
-        let numbered = (0..).zip(&self.listing.segments);
-        numbered.filter(|(_, segment)| may_match(segment)).map(|(number, _)| number).collect()
-    }
-
-    fn segment(&self, number: u32) -> &'s Segment {
-        segment_at(self.listing, number)
-    }
-
-    /// Opens a segment; `None` if it has vanished, or can't be opened, which is told.
-    fn open(&self, number: u32, coverage: &mut Coverage) -> Option<OpenSegment> {
-        let segment = self.segment(number);
-        OpenSegment::open(segment, self.sources).unwrap_or_else(|error| {
-            self.unreadable(segment, &error, coverage);
-            None
-        })
-    }
-
-    fn unreadable(&self, segment: &Segment, error: &io::Error, coverage: &mut Coverage) {
-        coverage.unreadable += 1;
-        (self.notice)(Notice::Unreadable { path: &segment.path(self.sources), error });
-    }
-
-    /// What bounds the times of a segment, if anything does; a segment that can't be read will be told when it is scanned.
-    fn bounds(&self, number: u32, open: &OpenSegment) -> Option<Bounds> {
-        let ts = |line: &[u8]| Record::parse(line).ok().map(|record| record.ts);
-        open.bounds(&self.segment(number).name, ts).ok().flatten()
-    }
-
-    fn scan(
-        &self,
-        number: u32,
-        coverage: &mut Coverage,
-        buffer: &mut Buffer,
-        found: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let Some(open) = self.open(number, coverage) else { return ControlFlow::Continue(()) };
-        coverage.searched += 1;
-        let range = self.filter.range();
-        if *range.start() > Timestamp::from_millis(0) || *range.end() < Timestamp::MAX {
-            let bounds = self.bounds(number, &open);
-            if bounds.is_some_and(|bounds| bounds.first > *range.end() || bounds.last < *range.start()) {
-                return ControlFlow::Continue(());
-            }
-        }
-        let segment = self.segment(number);
-        let path = segment.path(self.sources);
-        let mut lines = match open.forwards(Span::ALL, buffer) {
-            Ok(lines) => lines,
-            Err(error) => {
-                self.unreadable(segment, &error, coverage);
-                return ControlFlow::Continue(());
-            }
-        };
-        loop {
-            let block = match lines.next_block() {
-                Ok(Some(block)) => block,
-                Ok(None) => break,
-                Err(error) => {
-                    self.unreadable(segment, &error, coverage);
-                    break;
-                }
-            };
-            self.block((number, &path), &block, &|nth| nth, coverage, found)?;
-            if self.is_stopped.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// As `scan`, from the last line to the first: the segment is one that has bounds, so it is plain.
-    fn scan_backwards(
-        &self,
-        number: u32,
-        coverage: &mut Coverage,
-        buffer: &mut Buffer,
-        found: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let Some(open) = self.open(number, coverage) else { return ControlFlow::Continue(()) };
-        let segment = self.segment(number);
-        let path = segment.path(self.sources);
-        let counted = open.count_lines(Span::ALL);
-        let Some(mut lines) = open.backwards(Span::ALL, buffer) else {
-            return self.scan(number, coverage, buffer, found);
-        };
-        coverage.searched += 1;
-        let count = match counted {
-            Ok(count) => count,
-            Err(error) => {
-                self.unreadable(segment, &error, coverage);
-                return ControlFlow::Continue(());
-            }
-        };
-        let index = |nth: u64| count.saturating_sub(nth + 1);
-        loop {
-            let block = match lines.next_block() {
-                Ok(Some(block)) => block,
-                Ok(None) => return ControlFlow::Continue(()),
-                Err(error) => {
-                    self.unreadable(segment, &error, coverage);
-                    return ControlFlow::Continue(());
-                }
-            };
-            self.block((number, &path), &block, &index, coverage, found)?;
-        }
-    }
-
-    /// Looks at what was read at once; `index` turns a line's number in the direction of reading into its index.
-    fn block(
-        &self,
-        (number, path): (u32, &str),
-        block: &Block<'_>,
-        index: &dyn Fn(u64) -> u64,
-        coverage: &mut Coverage,
-        found: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let damage = match block.content {
-            Content::Lines(bytes) => {
-                coverage.bytes += bytes.len() as u64;
-                for line in block.lines() {
-                    self.line((number, path), index(line.nth), (line.offset, line.bytes), coverage, found)?;
-                }
-                return ControlFlow::Continue(());
-            }
-            Content::TooLong => Damage::TooLong,
-            Content::Torn => Damage::Torn,
-        };
-        coverage.lines += 1;
-        self.damaged(path, index(block.nth), damage, coverage);
-        ControlFlow::Continue(())
-    }
-
-    fn line(
-        &self,
-        (number, path): (u32, &str),
-        index: u64,
-        (offset, bytes): (u64, &[u8]),
-        coverage: &mut Coverage,
-        found: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        coverage.lines += 1;
-        if bytes.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        let record = match Record::parse(bytes) {
-            Ok(record) => record,
-            Err(damage) => {
-                self.damaged(path, index, damage, coverage);
-                return ControlFlow::Continue(());
-            }
-        };
-        let segment = self.segment(number);
-        let workspace = self.sources.as_slice()[segment.source].workspace.as_deref();
-        let is_foreign = segment.job().is_some_and(|job| job != record.job_id)
-            || workspace.is_some_and(|workspace| workspace != record.workspace_id);
-        if is_foreign {
-            coverage.foreign += 1;
-            (self.notice)(Notice::Foreign { segment: path, index });
-            return ControlFlow::Continue(());
-        }
-        let place = Place { segment: path, index, rank: segment.name.rank() };
-        if !self.filter.matches(&record, &place) {
-            return ControlFlow::Continue(());
-        }
-        let is_ambiguous = self.filter.is_ambiguous(&record, &place);
-        coverage.ambiguous += u64::from(is_ambiguous);
-        let is_compressed = segment.compression() != Compression::Plain;
-        found(&Found { record: &record, place, is_ambiguous, segment: number, offset, is_compressed })
-    }
-
-    fn damaged(&self, segment: &str, index: u64, damage: Damage, coverage: &mut Coverage) {
-        coverage.damaged += 1;
-        (self.notice)(Notice::Damaged { segment, index, damage });
-    }
-
-    /// Where a record can be had again. A compressed segment would have to be unpacked for each of its lines: those are kept.
-    fn key(&self, found: &Found<'_>, spool: &Spool) -> io::Result<Key> {
-        let spooled = if found.is_compressed { Some(spool.keep(found.record.line)?) } else { None };
-        Ok(Key {
-            ts: found.record.ts,
-            ordinal: self.ordinals[found.segment as usize],
-            index: found.place.index,
-            segment: found.segment,
-            is_spooled: spooled.is_some(),
-            offset: spooled.unwrap_or(found.offset),
-        })
+        let numbered = (0..).zip(&self.asked.listing.segments);
+        let candidates: Vec<u32> =
+            numbered.filter(|(_, segment)| may_match(segment)).map(|(number, _)| number).collect();
+        self.asked.progress(|progress| (&progress.segments_total, candidates.len() as u64));
+        let bytes = || candidates.iter().map(|number| self.asked.segment(*number).bytes).sum();
+        self.asked.progress(|progress| (&progress.bytes_total, bytes()));
+        candidates
     }
 }
+
+/// In which direction a segment is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Forwards,
+    Backwards,
+}
+
+/// What a search takes, unless its caller gives it another share.
+const MEMORY_BYTES: usize = 32 << 20;
+/// The least memory that a search can do with, its parts at their worst: one thread, an unpacked segment, and what is shared.
+pub const MEMORY_BYTES_MIN: usize = 16 << 20;
+/// What a thread takes whose lines are as long as can be: they are read into a buffer, and unescaped.
+const THREAD_BYTES: usize = 5 << 20;
+/// What it takes to unpack a segment: a window of 8 MiB and what is unpacked into it. One thread at a time does.
+const UNPACKING_BYTES: usize = 9 << 20;
+/// What the threads hold of what they have found, at least.
+const SHARED_BYTES_MIN: usize = 2 << 20;
 
 /// So many records are had by reading from the end at which they are.
 const FEW_MAX: usize = 10_000;
-
-fn segment_at(listing: &Listing, number: u32) -> &Segment {
-    &listing.segments[number as usize]
-}
 
 /// Between which times a segment's lines lie, as far as its name tells: ours are named by a time before the first line, and
 /// closed at the end of that UTC day.

@@ -1,18 +1,16 @@
 //! Records in order: their keys are sorted, in memory as far as they fit, and the lines are read again where they lie.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
 use super::lines::OpenSegment;
-use super::listing::{Listing, Sources};
+use super::listing::{Listing, Segment, Sources};
 use crate::record::Timestamp;
 
-/// Keys that one sorter holds in memory: 10 MiB.
-const KEYS_MAX: usize = (10 << 20) / size_of::<Key>();
 /// Segments that are open at once while lines are read again.
 const OPEN_MAX: usize = 64;
 
@@ -42,12 +40,13 @@ impl Order {
         }
     }
 
-    fn compare(self, a: &Key, b: &Key) -> Ordering {
-        let key = |key: &Key| (key.ts, key.ordinal, key.index);
-        match self {
-            Self::Ascending => key(a).cmp(&key(b)),
-            Self::Descending => key(b).cmp(&key(a)),
-        }
+    fn compare(self, a: &Key, b: &Key, listing: &Listing) -> Ordering {
+        let (a, b) = if self == Self::Ascending { (a, b) } else { (b, a) };
+        // Few have one time and lie in different segments: paths are compared for those alone.
+        let by_path = || {
+            if a.segment == b.segment { Ordering::Equal } else { segment(listing, a).by_path(segment(listing, b)) }
+        };
+        a.ts.cmp(&b.ts).then_with(by_path).then_with(|| a.index.cmp(&b.index))
     }
 }
 
@@ -55,8 +54,6 @@ impl Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) ts: Timestamp,
-    /// Its segment's place by directory and path.
-    pub(super) ordinal: u32,
     pub(super) index: u64,
     /// Its segment's number in the listing.
     pub(super) segment: u32,
@@ -67,29 +64,33 @@ pub(super) struct Key {
 }
 
 impl Key {
-    const BYTES: usize = 33;
+    const BYTES: usize = 29;
 
-    fn write(self, out: &mut Vec<u8>) {
-        out.extend(self.ts.millis().to_le_bytes());
-        out.extend(self.ordinal.to_le_bytes());
-        out.extend(self.index.to_le_bytes());
-        out.extend(self.segment.to_le_bytes());
-        out.push(u8::from(self.is_spooled));
-        out.extend(self.offset.to_le_bytes());
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.ts.millis().to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.index.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[20] = u8::from(self.is_spooled);
+        bytes[21..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
     }
 
-    fn read(bytes: &[u8; Self::BYTES]) -> Self {
+    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let short = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         Self {
             ts: Timestamp::from_millis(long(0).cast_signed()),
-            ordinal: short(8),
-            index: long(12),
-            segment: short(20),
-            is_spooled: bytes[24] == 1,
-            offset: long(25),
+            index: long(8),
+            segment: short(16),
+            is_spooled: bytes[20] == 1,
+            offset: long(21),
         }
     }
+}
+
+fn segment<'l>(listing: &'l Listing, key: &Key) -> &'l Segment {
+    &listing.segments[key.segment as usize]
 }
 
 /// Lines that are kept because they can't be had again: a temporary file without a name.
@@ -126,25 +127,25 @@ pub(super) struct Sorter {
 }
 
 impl Sorter {
-    pub(super) fn new(order: Order, limit: Option<usize>) -> Self {
-        Self { order, limit, keys_max: KEYS_MAX, keys: Vec::new(), worst: None, runs: Vec::new() }
+    /// `bytes` of keys are held in memory.
+    pub(super) fn new(order: Order, limit: Option<usize>, bytes: usize) -> Self {
+        let keys_max = bytes / size_of::<Key>();
+        Self { order, limit, keys_max, keys: Vec::new(), worst: None, runs: Vec::new() }
     }
 
-    pub(super) fn push(&mut self, key: Key) -> io::Result<()> {
+    pub(super) fn push(&mut self, key: Key, listing: &Listing) -> io::Result<()> {
         self.keys.push(key);
         // Sorted once twice as many have come as are wanted, a key costs little more than its comparison.
         let kept = self.limit.filter(|limit| *limit <= self.keys_max / 2);
         if let Some(limit) = kept {
             if self.keys.len() >= (limit * 2).max(1) {
-                self.settle();
+                self.settle(listing);
             }
         } else if self.keys.len() >= self.keys_max {
-            self.sort();
-            let mut bytes = Vec::with_capacity(self.keys.len() * Key::BYTES);
-            self.keys.drain(..).for_each(|key| key.write(&mut bytes));
-            let mut run = temporary_file()?;
-            run.write_all(&bytes)?;
-            self.runs.push(run);
+            self.sort(listing);
+            let mut run = BufWriter::new(temporary_file()?);
+            self.keys.drain(..).try_for_each(|key| run.write_all(&key.to_bytes()))?;
+            self.runs.push(run.into_inner().map_err(io::IntoInnerError::into_error)?);
         }
         Ok(())
     }
@@ -155,19 +156,19 @@ impl Sorter {
     }
 
     /// Lets go of what is not among those that are wanted.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, listing: &Listing) {
         if let Some(limit) =
             self.limit.filter(|limit| self.keys.len() > *limit || self.keys.len() == *limit && self.worst.is_none())
         {
-            self.sort();
+            self.sort(listing);
             self.keys.truncate(limit);
             self.worst = self.keys.last().map(|key| key.ts);
         }
     }
 
-    fn sort(&mut self) {
+    fn sort(&mut self, listing: &Listing) {
         let order = self.order;
-        self.keys.sort_unstable_by(|a, b| order.compare(a, b));
+        self.keys.sort_unstable_by(|a, b| order.compare(a, b, listing));
     }
 }
 
@@ -176,8 +177,8 @@ pub struct Sorted {
     order: Order,
     left: usize,
     runs: Vec<Run>,
-    /// The next of each run, the first in the order on top.
-    next: BinaryHeap<Next>,
+    /// The next key of each run and the run's number, the last in the order first. Runs are few.
+    next: Vec<(Key, usize)>,
     spool: Spool,
     open: BTreeMap<u32, OpenSegment>,
 }
@@ -195,37 +196,17 @@ pub struct SortedLine {
 
 struct Run(Box<dyn Iterator<Item = io::Result<Key>> + Send>);
 
-struct Next {
-    key: Key,
-    run: usize,
-    order: Order,
-}
-
-impl Ord for Next {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.order.compare(&other.key, &self.key)
-    }
-}
-
-impl PartialOrd for Next {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Next {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Next {}
-
 impl Sorted {
-    pub(super) fn merge(order: Order, limit: Option<usize>, sorters: Vec<Sorter>, spool: Spool) -> io::Result<Self> {
+    pub(super) fn merge(
+        order: Order,
+        limit: Option<usize>,
+        sorters: Vec<Sorter>,
+        spool: Spool,
+        listing: &Listing,
+    ) -> io::Result<Self> {
         let mut runs = Vec::new();
         for mut sorter in sorters {
-            sorter.sort();
+            sorter.sort(listing);
             runs.push(Run(Box::new(sorter.keys.into_iter().map(Ok))));
             for mut file in sorter.runs {
                 io::Seek::rewind(&mut file)?;
@@ -233,27 +214,29 @@ impl Sorted {
             }
         }
         let left = limit.unwrap_or(usize::MAX);
-        let mut sorted = Self { order, left, runs, next: BinaryHeap::new(), spool, open: BTreeMap::new() };
+        let mut sorted = Self { order, left, runs, next: Vec::new(), spool, open: BTreeMap::new() };
         for run in 0..sorted.runs.len() {
-            sorted.advance(run)?;
+            sorted.advance(run, listing)?;
         }
         Ok(sorted)
     }
 
     /// The next record's key.
-    fn next_key(&mut self) -> io::Result<Option<Key>> {
+    fn next_key(&mut self, listing: &Listing) -> io::Result<Option<Key>> {
         if self.left == 0 {
             return Ok(None);
         }
-        let Some(Next { key, run, .. }) = self.next.pop() else { return Ok(None) };
-        self.advance(run)?;
+        let Some((key, run)) = self.next.pop() else { return Ok(None) };
+        self.advance(run, listing)?;
         self.left -= 1;
         Ok(Some(key))
     }
 
-    fn advance(&mut self, run: usize) -> io::Result<()> {
+    fn advance(&mut self, run: usize, listing: &Listing) -> io::Result<()> {
         if let Some(key) = self.runs[run].0.next().transpose()? {
-            self.next.push(Next { key, run, order: self.order });
+            let order = self.order;
+            let at = self.next.partition_point(|(other, _)| order.compare(other, &key, listing).is_gt());
+            self.next.insert(at, (key, run));
         }
         Ok(())
     }
@@ -263,7 +246,7 @@ impl Sorted {
     /// # Errors
     /// Those of reading a segment or a temporary file.
     pub fn next_line(&mut self, listing: &Listing, sources: &Sources) -> io::Result<Option<SortedLine>> {
-        while let Some(key) = self.next_key()? {
+        while let Some(key) = self.next_key(listing)? {
             if let Some(line) = self.read(&key, listing, sources)? {
                 return Ok(Some(SortedLine { segment: key.segment as usize, index: key.index, line }));
             }
@@ -281,8 +264,7 @@ impl Sorted {
             if self.open.len() >= OPEN_MAX {
                 self.open.pop_first();
             }
-            let segment = &listing.segments[key.segment as usize];
-            let Some(open) = OpenSegment::open(segment, sources)? else { return Ok(None) };
+            let Some(open) = OpenSegment::open(segment(listing, key), sources)? else { return Ok(None) };
             self.open.insert(key.segment, open);
         }
         let Some(open) = self.open.get(&key.segment) else { return Ok(None) };
@@ -295,7 +277,7 @@ fn keys_of(mut run: BufReader<File>) -> impl Iterator<Item = io::Result<Key>> {
     std::iter::from_fn(move || {
         let mut bytes = [0; Key::BYTES];
         match run.read_exact(&mut bytes) {
-            Ok(()) => Some(Ok(Key::read(&bytes))),
+            Ok(()) => Some(Ok(Key::from_bytes(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => Some(Err(error)),
         }
@@ -326,22 +308,35 @@ fn temporary_file() -> io::Result<File> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
 mod tests {
+    use std::cmp::Reverse;
+
     use proptest::prelude::*;
 
+    use super::super::listing::Source;
     use super::*;
 
     fn key() -> impl Strategy<Value = Key> {
         (0..20_i64, 0..3_u32, 0..1_000_u64, any::<bool>(), any::<u64>()).prop_map(
-            |(ts, ordinal, index, is_spooled, offset)| Key {
+            |(ts, segment, index, is_spooled, offset)| Key {
                 ts: Timestamp::from_millis(ts),
-                ordinal,
+                segment,
                 index,
-                segment: 7 - ordinal,
                 is_spooled,
                 offset,
             },
         )
+    }
+
+    /// Three segments, listed by their times; by path the last of these is the first.
+    fn listing() -> Listing {
+        let temp = tempfile::tempdir().unwrap();
+        for (rank, second) in [(2, 1), (1, 2), (0, 3)] {
+            File::create(temp.path().join(format!("audit-{rank}_20260128T09124{second}.000Z.jsonl"))).unwrap();
+        }
+        let source = Source { name: None, path: temp.path().to_owned(), workspace: None };
+        Listing::new(&Sources::new(vec![source]).unwrap())
     }
 
     proptest! {
@@ -356,31 +351,29 @@ mod tests {
         ) {
             let order = if is_ascending { Order::Ascending } else { Order::Descending };
             let mut all: Vec<_> = threads.concat();
-            all.sort_by_key(|key| (key.ts, key.ordinal, key.index));
+            all.sort_by_key(|key| (key.ts, Reverse(key.segment), key.index));
             if !is_ascending {
                 all.reverse();
             }
             all.truncate(limit.unwrap_or(usize::MAX));
-            let mut sorters = Vec::new();
+            let (mut sorters, listing) = (Vec::new(), listing());
             for keys in threads {
-                let mut sorter = Sorter { keys_max, ..Sorter::new(order, limit) };
+                let mut sorter = Sorter { keys_max, ..Sorter::new(order, limit, 0) };
                 for key in keys {
-                    sorter.push(key).unwrap();
+                    sorter.push(key, &listing).unwrap();
                     prop_assert!(sorter.keys.len() <= keys_max);
                 }
                 sorters.push(sorter);
             }
-            let mut sorted = Sorted::merge(order, limit, sorters, Spool::default()).unwrap();
-            let found: Vec<_> = std::iter::from_fn(|| sorted.next_key().unwrap()).collect();
-            let place = |key: &Key| (key.ts, key.ordinal, key.index);
+            let mut sorted = Sorted::merge(order, limit, sorters, Spool::default(), &listing).unwrap();
+            let found: Vec<_> = std::iter::from_fn(|| sorted.next_key(&listing).unwrap()).collect();
+            let place = |key: &Key| (key.ts, key.segment, key.index);
             prop_assert_eq!(found.iter().map(place).collect::<Vec<_>>(), all.iter().map(place).collect::<Vec<_>>());
         }
 
         #[test]
         fn a_key_is_what_was_written(key in key()) {
-            let mut bytes = Vec::new();
-            key.write(&mut bytes);
-            prop_assert_eq!(Key::read(bytes.as_slice().try_into().unwrap()), key);
+            prop_assert_eq!(Key::from_bytes(&key.to_bytes()), key);
         }
     }
 

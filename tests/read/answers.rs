@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use audit_log::reader::field::{self, Field};
-use audit_log::reader::filter::{Condition, Criteria, Filter, Place};
+use audit_log::reader::filter::{Condition, Criteria, Filter, Place, Scope};
 use audit_log::reader::listing::{Listing, Source, Sources};
 use audit_log::reader::record::{Damage, Record};
 use audit_log::reader::search::{Found, Notice, Search};
@@ -43,6 +43,7 @@ impl Reader {
             }
             Notice::Foreign { segment, index } => foreign.lock().unwrap().push((segment.to_owned(), index)),
             Notice::Unreadable { path, error } => panic!("{path}: {error}"),
+            Notice::Searched { .. } => {}
         };
         let is_stopped = AtomicBool::new(false);
         let search = Search::new((&self.sources, &self.listing), &filter, &notice, &is_stopped);
@@ -144,6 +145,7 @@ fn filter(filters: &Value) -> Filter {
         ranks: ranks.map(|rank| u32::try_from(rank.as_u64().unwrap()).unwrap()).collect(),
         conditions: texts("where").iter().map(|text| Condition::parse(text).unwrap()).collect(),
         texts: filters["text"].as_str().into_iter().map(str::to_owned).collect(),
+        scope: Scope::All,
     })
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod answers;
+mod searches;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of the harness")]
 mod support;

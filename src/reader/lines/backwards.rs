@@ -42,7 +42,7 @@ impl<'a> Backwards<'a> {
                 (self.left.end, is_torn) = self.after_newline(end)?;
                 self.is_at_newline = true;
                 if is_torn {
-                    return Ok(Some(self.one_line(Content::Torn)));
+                    return Ok(Some(self.one_line(end, Content::Torn)));
                 }
                 continue;
             }
@@ -60,7 +60,7 @@ impl<'a> Backwards<'a> {
                 Some(newline) if start > self.left.start => newline + 1,
                 None if size > LINE_BYTES_MAX => {
                     (self.left.end, _) = self.after_newline(end - 1)?;
-                    return Ok(Some(self.one_line(Content::TooLong)));
+                    return Ok(Some(self.one_line(end, Content::TooLong)));
                 }
                 None if start > self.left.start => {
                     size_max = size.saturating_mul(2).min(LINE_BYTES_MAX + 1);
@@ -73,16 +73,17 @@ impl<'a> Backwards<'a> {
             let nth = self.nth;
             self.nth += count_newlines(bytes);
             let content = Content::Lines(bytes);
-            return Ok(Some(Block { nth, offset: self.left.end, content, is_backwards: true }));
+            let (offset, bytes) = (self.left.end, to_u64(bytes.len()));
+            return Ok(Some(Block { nth, offset, bytes, content, is_backwards: true }));
         }
         Ok(None)
     }
 
     /// Tells the line that begins where what is left ends.
-    fn one_line(&mut self, content: Content<'static>) -> Block<'static> {
-        let nth = self.nth;
+    fn one_line(&mut self, end: u64, content: Content<'static>) -> Block<'static> {
+        let (nth, offset) = (self.nth, self.left.end);
         self.nth += 1;
-        Block { nth, offset: self.left.end, content, is_backwards: true }
+        Block { nth, offset, bytes: end - offset, content, is_backwards: true }
     }
 
     /// Finds the offset behind the last newline before `end`, or where what is left begins; and whether any byte of the

@@ -69,6 +69,8 @@ impl Buffer {
 
     fn grow_to(&mut self, bytes: usize) {
         if self.bytes.len() < bytes {
+            // No more than that: it is counted on.
+            self.bytes.reserve_exact(bytes - self.bytes.len());
             self.bytes.resize(bytes, 0);
         }
     }
@@ -88,6 +90,8 @@ pub struct Block<'b> {
     pub nth: u64,
     /// Where it begins in the segment.
     pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
     /// What it is.
     pub content: Content<'b>,
     is_backwards: bool,
@@ -249,7 +253,7 @@ impl OpenSegment {
         Ok(count + u64::from(last != b'\n'))
     }
 
-    /// The times of the first and the last line, by which a segment of ours is bounded; `ts` is asked for the time of a
+    /// The times of a span's first and last line, by which a segment of ours is bounded; `ts` is asked for the time of a
     /// line. `None` where nothing bounds it: a name that is not ours or later than the first line, a compressed file, a first or last
     /// line that is damaged (`ts` says `None`) or empty, or out of order.
     ///
@@ -257,13 +261,18 @@ impl OpenSegment {
     ///
     /// # Errors
     /// Those of `pread`.
-    pub fn bounds(&self, name: &SegmentName, ts: impl Fn(&[u8]) -> Option<Timestamp>) -> io::Result<Option<Bounds>> {
+    pub fn bounds(
+        &self,
+        name: &SegmentName,
+        span: Span,
+        ts: impl Fn(&[u8]) -> Option<Timestamp>,
+    ) -> io::Result<Option<Bounds>> {
         let mut buffer = Buffer::new(LOOK_BYTES);
         let first_of = |block: Option<Block<'_>>| block.and_then(|block| ts(block.lines().next()?.bytes));
         let Opened::At(opened) = name.opened() else { return Ok(None) };
-        let Some(mut backwards) = self.backwards(Span::ALL, &mut buffer) else { return Ok(None) };
+        let Some(mut backwards) = self.backwards(span, &mut buffer) else { return Ok(None) };
         let Some(last) = first_of(backwards.next_block()?) else { return Ok(None) };
-        let Some(first) = first_of(self.forwards(Span::ALL, &mut buffer)?.next_block()?) else { return Ok(None) };
+        let Some(first) = first_of(self.forwards(span, &mut buffer)?.next_block()?) else { return Ok(None) };
         Ok((opened <= first && first <= last).then_some(Bounds { first, last }))
     }
 
@@ -341,13 +350,14 @@ impl Forwards<'_> {
         if !matches!(found, Ok(Some(Found::Lines { .. } | Found::TooLong))) {
             self.is_done = true;
         }
-        let content = match found? {
+        let bytes = self.at.offset - at.offset;
+        let (bytes, content) = match found? {
             None => return Ok(None),
-            Some(Found::Lines { start, end }) => Content::Lines(&self.buffer.bytes[start..end]),
-            Some(Found::TooLong) => Content::TooLong,
-            Some(Found::Torn) => Content::Torn,
+            Some(Found::Lines { start, end }) => (bytes, Content::Lines(&self.buffer.bytes[start..end])),
+            Some(Found::TooLong) => (bytes, Content::TooLong),
+            Some(Found::Torn) => (to_u64(self.skipped.saturating_add(self.end - self.start)), Content::Torn),
         };
-        Ok(Some(Block { nth: at.index, offset: at.offset, content, is_backwards: false }))
+        Ok(Some(Block { nth: at.index, offset: at.offset, bytes, content, is_backwards: false }))
     }
 
     /// Where the next line begins: whoever follows a file goes on from there.
@@ -497,7 +507,10 @@ mod tests {
     fn forwards(open: &OpenSegment, span: Span, buffer: &mut Buffer) -> io::Result<Vec<Seen>> {
         let mut all = Vec::new();
         let mut reader = open.forwards(span, buffer)?;
+        let mut end = None;
         while let Some(block) = reader.next_block()? {
+            assert!(end.is_none_or(|end| end == block.offset), "blocks lie one behind the other");
+            end = Some(block.offset + block.bytes);
             all.extend(seen(&block));
         }
         assert!(reader.next_block()?.is_none());
@@ -751,7 +764,7 @@ mod tests {
     fn times_are_bounded_only_where_first_and_last_line_are_intact_and_in_order() {
         let ts = |line: &[u8]| Some(Timestamp::from_millis(std::str::from_utf8(line).ok()?.parse().ok()?));
         let bounds = |name: &str, content: &[u8]| {
-            let bounds = One::new("", content).open().bounds(&name.parse().unwrap(), ts).unwrap();
+            let bounds = One::new("", content).open().bounds(&name.parse().unwrap(), Span::ALL, ts).unwrap();
             bounds.map(|bounds| (bounds.first.millis(), bounds.last.millis()))
         };
         let long = [b"6\n".to_vec(), vec![b'x'; 9000], b"\n7\n".to_vec()].concat();
@@ -773,6 +786,6 @@ mod tests {
         }
         assert_eq!(bounds("audit-0-1970-01-01.jsonl", b"6\n7\n"), None);
         let name = format!("{NAME}.gz").parse().unwrap();
-        assert_eq!(One::new(".gz", &gzipped(b"6\n7\n")).open().bounds(&name, ts).unwrap(), None);
+        assert_eq!(One::new(".gz", &gzipped(b"6\n7\n")).open().bounds(&name, Span::ALL, ts).unwrap(), None);
     }
 }

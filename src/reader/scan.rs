@@ -1,0 +1,329 @@
+//! One segment -> the records in it that are asked for.
+
+use std::cell::Cell;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::filter::{Filter, Place, Scope};
+
+use super::lines::{Backwards, Block, Bounds, Buffer, Content, Forwards, Line, OpenSegment, Span};
+use super::listing::{Listing, Segment, Sources};
+use super::look::Likeness;
+use super::record::{Damage, Record};
+use super::search::{Coverage, Found, Notice, Progress};
+use crate::record::{Compression, Timestamp};
+
+/// What is asked of every segment.
+pub(super) struct Asked<'s> {
+    pub(super) sources: &'s Sources,
+    pub(super) listing: &'s Listing,
+    pub(super) filter: &'s Filter,
+    pub(super) notice: &'s (dyn Fn(Notice<'_>) + Sync),
+    pub(super) is_stopped: &'s AtomicBool,
+    pub(super) progress: Option<&'s Progress>,
+    /// Nothing is read of a plain segment beyond its length when it was listed.
+    pub(super) is_as_listed: bool,
+    pub(super) depth: Depth,
+    /// Held by the thread that unpacks a segment that takes much memory.
+    pub(super) unpacking: Mutex<()>,
+}
+
+/// How much is read of a line that is like those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// All of it.
+    Whole,
+    /// All of it, if it may match.
+    Matching,
+    /// No more than its members, and of `meta` what is asked for.
+    Look,
+}
+
+impl<'s> Asked<'s> {
+    pub(super) fn segment(&self, number: u32) -> &'s Segment {
+        &self.listing.segments[number as usize]
+    }
+
+    fn workspace(&self, segment: &Segment) -> Option<&'s str> {
+        self.sources.as_slice()[segment.source].workspace.as_deref()
+    }
+
+    /// Whether a segment may hold a record that matches, by where it lies.
+    pub(super) fn may_be_in(&self, segment: &Segment) -> bool {
+        self.filter.may_be_in(segment.name.rank(), segment.job(), self.workspace(segment))
+    }
+
+    pub(super) fn progress(&self, count: impl Fn(&Progress) -> (&AtomicU64, u64)) {
+        if let Some((counter, more)) = self.progress.map(count) {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A segment that is being searched.
+pub(super) struct Scan<'s> {
+    asked: &'s Asked<'s>,
+    number: u32,
+    segment: &'s Segment,
+    path: String,
+    open: OpenSegment,
+    span: Span,
+    /// Bytes that were told as done, as they lie on disk.
+    bytes_told: Cell<u64>,
+}
+
+/// Takes a record that was found; it may end the scan.
+pub(super) type Take<'t> = &'t mut dyn FnMut(&Found<'_>) -> ControlFlow<()>;
+
+impl<'s> Scan<'s> {
+    /// Opens a segment; `None` if it has vanished, or can't be opened, which is told.
+    pub(super) fn open(asked: &'s Asked<'s>, number: u32, coverage: &mut Coverage) -> Option<Self> {
+        let segment = asked.segment(number);
+        let path = segment.path(asked.sources);
+        let open = match OpenSegment::open(segment, asked.sources) {
+            Ok(open) => open?,
+            Err(error) => {
+                coverage.unreadable += 1;
+                (asked.notice)(Notice::Unreadable { path: &path, error: &error });
+                return None;
+            }
+        };
+        // The length of a compressed file says nothing of its content.
+        let is_cut = asked.is_as_listed && segment.compression() == Compression::Plain;
+        let until = if is_cut { segment.bytes } else { u64::MAX };
+        let span = Span { until, ..Span::ALL };
+        Some(Self { asked, number, segment, path, open, span, bytes_told: Cell::new(0) })
+    }
+
+    /// What bounds the times of the segment, if anything does; one that can't be read will be told when it is scanned.
+    pub(super) fn bounds(&self) -> Option<Bounds> {
+        let ts = |line: &[u8]| Record::parse(line).ok().map(|record| record.ts);
+        self.open.bounds(&self.segment.name, self.span, ts).ok().flatten()
+    }
+
+    /// Hands over what is found in the segment from its first line to the last. Nothing of it is read where it is bounded by other times
+    /// than those that are asked for.
+    pub(super) fn forwards(&self, coverage: &mut Coverage, buffer: &mut Buffer, take: Take<'_>) -> ControlFlow<()> {
+        let range = self.asked.filter.range();
+        if *range.start() > Timestamp::from_millis(0) || *range.end() < Timestamp::MAX {
+            let is_outside = |bounds: Bounds| bounds.first > *range.end() || bounds.last < *range.start();
+            if self.bounds().is_some_and(is_outside) {
+                coverage.searched += u64::from(*self.asked.filter.scope() == Scope::All);
+                return ControlFlow::Continue(());
+            }
+        }
+        self.search(coverage, buffer, |coverage, buffer| {
+            let mut lines = Direction::Forwards(self.open.forwards(self.span, buffer)?);
+            self.read(&mut lines, &|nth| nth, coverage, take)
+        })
+    }
+
+    /// As `forwards`, from the last line to the first, whatever the times.
+    pub(super) fn backwards(&self, coverage: &mut Coverage, buffer: &mut Buffer, take: Take<'_>) -> ControlFlow<()> {
+        self.search(coverage, buffer, |coverage, buffer| {
+            let count = self.open.count_lines(self.span)?;
+            match self.open.backwards(self.span, buffer) {
+                Some(lines) => {
+                    let index = |nth: u64| count.saturating_sub(nth + 1);
+                    self.read(&mut Direction::Backwards(lines), &index, coverage, take)
+                }
+                None => Err(io::Error::other("it was compressed while it was read")),
+            }
+        })
+    }
+
+    /// Reads the segment if it holds a record of the scope; of one that does not, nobody in it is told anything. Tells what was read, and
+    /// why there is no more if that could not be read.
+    fn search(
+        &self,
+        total: &mut Coverage,
+        buffer: &mut Buffer,
+        read: impl FnOnce(&mut Coverage, &mut Buffer) -> io::Result<ControlFlow<()>>,
+    ) -> ControlFlow<()> {
+        let is_large = self.open.compression() == Compression::Zstd;
+        let _unpacking = is_large.then(|| self.asked.unpacking.lock().expect("whoever held it did not panic"));
+        let mut coverage = Coverage { searched: 1, ..Coverage::default() };
+        let read = match self.is_in_scope(buffer) {
+            Ok(false) => return ControlFlow::Continue(()),
+            Ok(true) => {
+                // All that there are have been counted where everything is in the scope.
+                coverage.segments = u64::from(*self.asked.filter.scope() != Scope::All);
+                read(&mut coverage, buffer)
+            }
+            Err(error) => {
+                coverage.searched = 0;
+                Err(error)
+            }
+        };
+        let flow = read.unwrap_or_else(|error| {
+            coverage.unreadable += 1;
+            (self.asked.notice)(Notice::Unreadable { path: &self.path, error: &error });
+            ControlFlow::Continue(())
+        });
+        total.add(&coverage);
+        let Coverage { bytes, lines, damaged, foreign, .. } = coverage;
+        if coverage.searched > 0 {
+            (self.asked.notice)(Notice::Searched { segment: &self.path, bytes, lines, damaged, foreign });
+        }
+        flow
+    }
+
+    /// Whether the segment holds a record of the scope.
+    fn is_in_scope(&self, buffer: &mut Buffer) -> io::Result<bool> {
+        let scope = self.asked.filter.scope();
+        if *scope == Scope::All {
+            return Ok(true);
+        }
+        let is_seen = |record: &Record<'_>| scope.holds(&record.workspace_id) && !self.is_foreign(record);
+        let mut lines = self.open.forwards(self.span, buffer)?;
+        while let Some(block) = lines.next_block()? {
+            if block.lines().any(|line| Record::parse(line.bytes).is_ok_and(|record| is_seen(&record))) {
+                return Ok(true);
+            }
+            if self.is_stopped() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn told(&self, bytes: u64) {
+        // What a segment has grown by since it was listed is in nobody's total.
+        let bytes = bytes.min(self.segment.bytes.saturating_sub(self.bytes_told.get()));
+        self.bytes_told.set(self.bytes_told.get() + bytes);
+        self.asked.progress(|progress| (&progress.bytes_done, bytes));
+    }
+
+    /// How many of its bytes on disk were told as done.
+    pub(super) fn bytes_told(&self) -> u64 {
+        self.bytes_told.get()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.asked.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Looks at all lines; `index` turns a line's number in the direction of reading into its index.
+    fn read(
+        &self,
+        lines: &mut Direction<'_>,
+        index: &dyn Fn(u64) -> u64,
+        coverage: &mut Coverage,
+        take: Take<'_>,
+    ) -> io::Result<ControlFlow<()>> {
+        let is_plain = self.open.compression() == Compression::Plain;
+        let mut likeness = Likeness::default();
+        while let Some(block) = lines.next_block()? {
+            coverage.bytes += block.bytes;
+            if is_plain {
+                self.told(block.bytes);
+            }
+            let damage = match block.content {
+                Content::Lines(_) => {
+                    for line in block.lines() {
+                        if self.line((&line, index(line.nth)), &mut likeness, coverage, take).is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
+                    }
+                    None
+                }
+                Content::TooLong => Some(Damage::TooLong),
+                Content::Torn => Some(Damage::Torn),
+            };
+            if let Some(damage) = damage {
+                coverage.lines += 1;
+                self.damaged(index(block.nth), damage, coverage);
+            }
+            if self.is_stopped() {
+                break;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn line(
+        &self,
+        (line, index): (&Line<'_>, u64),
+        likeness: &mut Likeness,
+        coverage: &mut Coverage,
+        take: Take<'_>,
+    ) -> ControlFlow<()> {
+        coverage.lines += 1;
+        if line.bytes.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let looked_at = if self.asked.depth == Depth::Whole { None } else { likeness.look(line.bytes) };
+        if let Some(record) = looked_at {
+            let is_told = self.asked.depth == Depth::Look;
+            if !self.asked.filter.may_match(line.bytes) || is_told {
+                return if is_told {
+                    self.record(&record, (line, index), coverage, take)
+                } else {
+                    ControlFlow::Continue(())
+                };
+            }
+        }
+        match Record::parse(line.bytes) {
+            Ok(record) if self.is_foreign(&record) => {
+                coverage.foreign += 1;
+                (self.asked.notice)(Notice::Foreign { segment: &self.path, index });
+                ControlFlow::Continue(())
+            }
+            Ok(record) => {
+                likeness.learn(&record);
+                self.record(&record, (line, index), coverage, take)
+            }
+            Err(damage) => {
+                self.damaged(index, damage, coverage);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// Hands over a record whose place this is, if it is asked for.
+    fn record(
+        &self,
+        record: &Record<'_>,
+        (line, index): (&Line<'_>, u64),
+        coverage: &mut Coverage,
+        take: Take<'_>,
+    ) -> ControlFlow<()> {
+        let filter = self.asked.filter;
+        let place = Place { segment: &self.path, index, rank: self.segment.name.rank() };
+        if !filter.matches(record, &place) {
+            return ControlFlow::Continue(());
+        }
+        let is_ambiguous = filter.is_ambiguous(record, &place);
+        coverage.ambiguous += u64::from(is_ambiguous);
+        let is_compressed = self.segment.compression() != Compression::Plain;
+        take(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })
+    }
+
+    /// Whether a record is another job's or workspace's than those whose place this is.
+    fn is_foreign(&self, record: &Record<'_>) -> bool {
+        self.segment.job().is_some_and(|job| job != record.job_id)
+            || self.asked.workspace(self.segment).is_some_and(|workspace| workspace != record.workspace_id)
+    }
+
+    fn damaged(&self, index: u64, damage: Damage, coverage: &mut Coverage) {
+        coverage.damaged += 1;
+        (self.asked.notice)(Notice::Damaged { segment: &self.path, index, damage });
+    }
+}
+
+/// The lines of a segment in either direction.
+enum Direction<'a> {
+    Forwards(Forwards<'a>),
+    Backwards(Backwards<'a>),
+}
+
+impl Direction<'_> {
+    fn next_block(&mut self) -> io::Result<Option<Block<'_>>> {
+        match self {
+            Self::Forwards(lines) => lines.next_block(),
+            Self::Backwards(lines) => lines.next_block(),
+        }
+    }
+}
