@@ -16,7 +16,7 @@
 //!
 //! [`reader`] is the read side: it meets the writer through files alone.
 //!
-//! Modules are declared in reading order. Each uses those of lower rows only: `record`; `durable` and `clock`; `writer`;
+//! Modules are declared in reading order. Each uses those of lower rows only: `record`; `durable`, `clock` and `yaml`; `writer`;
 //! `http`, `retention` and `reader`; `config`; `app` and `cli`.
 
 pub mod record;
@@ -25,6 +25,7 @@ pub mod clock;
 pub mod durable;
 pub mod metrics;
 pub mod writer;
+mod yaml;
 
 pub mod http;
 pub mod retention;
@@ -33,7 +34,6 @@ pub mod reader;
 
 pub mod config;
 pub mod inject;
-mod yaml;
 
 pub mod app;
 pub mod cli;

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 pub(crate) use granit_parser::ScalarStyle;
 use granit_parser::{Event, Marker, Parser, Span, StrInput, StructureStyle};
@@ -24,6 +26,56 @@ pub(crate) type Place = (u64, u64);
 pub(crate) struct Fault {
     pub(crate) place: Place,
     pub(crate) reason: String,
+}
+
+/// What is wrong with a file of settings: file, line, column, key and reason.
+///
+/// ```text
+/// /etc/cloud/config.yaml:5:28: provider.auditLog.retentionPeriodInDays: must be a whole number from 1 to 36500
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct FileError {
+    file: PathBuf,
+    /// Line and column, both from 1, where the fault has a place.
+    place: Option<Place>,
+    key: Option<String>,
+    reason: String,
+}
+
+impl FileError {
+    /// A fault at a place, of a key where it has one.
+    pub(crate) fn new(file: &Path, key: Option<&str>, fault: Fault) -> Self {
+        let Fault { place, reason } = fault;
+        Self { file: file.to_owned(), place: Some(place), key: key.map(str::to_owned), reason }
+    }
+
+    /// A fault of the whole file.
+    pub(crate) fn whole(file: &Path, reason: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), place: None, key: None, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Reads a file of settings, of at most so many bytes.
+///
+/// # Errors
+/// It can't be read, is no regular file, is larger, or not UTF-8.
+pub(crate) fn read_file(file: &Path, bytes_max: u64) -> Result<String, FileError> {
+    let bytes = crate::durable::read_file(file, bytes_max)
+        .map_err(|error| FileError::whole(file, format!("cannot read it: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| FileError::whole(file, "not UTF-8"))
 }
 
 /// A node of a document.
@@ -181,6 +233,28 @@ impl<'a> Document<'a> {
             }
         }
         Ok(entries)
+    }
+
+    /// The parts of a list, or of what an alias refers to.
+    ///
+    /// # Errors
+    /// It is no list.
+    pub(crate) fn parts(&self, node: Node) -> Result<&[Node], Fault> {
+        match &self.contents[node.content].kind {
+            Kind::Sequence(parts) => Ok(parts),
+            _ => Err(Fault { place: node.place, reason: "must be a list".to_owned() }),
+        }
+    }
+
+    /// A scalar's value and how it is written, or that of what an alias refers to.
+    ///
+    /// # Errors
+    /// It is a list or a mapping.
+    pub(crate) fn scalar(&self, node: Node) -> Result<(&str, ScalarStyle), Fault> {
+        match &self.contents[node.content].kind {
+            Kind::Scalar { value, style } => Ok((value, *style)),
+            _ => Err(Fault { place: node.place, reason: "must be one value".to_owned() }),
+        }
     }
 
     /// Whether an anchor or a tag stands before a node.

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::Failure;
-use super::read::{WhatFlags, with_caret};
+use super::read::{What, WhatFlags, with_caret};
 use crate::reader::counts::{self, Counted, FIELDS_MAX, Facets, Histogram, Interval, More, Row};
 use crate::reader::field::Field;
 use crate::reader::number::Decimal;
@@ -63,10 +63,11 @@ impl Format {
 /// Prints the values of fields, the most frequent first.
 pub(super) fn facets(flags: &FacetsFlags) -> Result<ExitCode, Failure> {
     let format = Format::parse(flags.format.as_deref())?;
+    let what = flags.what.prepare()?;
     let mut names: Vec<&str> = Vec::new();
     let mut fields = Vec::new();
     for name in &flags.fields {
-        let field = field("FIELD", name)?;
+        let field = field("FIELD", name, &what)?;
         if fields.contains(&field) {
             return Err(Failure::Usage(format!("FIELD: `{name}` is there twice")));
         }
@@ -76,7 +77,7 @@ pub(super) fn facets(flags: &FacetsFlags) -> Result<ExitCode, Failure> {
     if fields.len() > FIELDS_MAX {
         return Err(Failure::Usage(format!("FIELD: more than {FIELDS_MAX} fields")));
     }
-    let ((), code) = flags.what.prepare()?.search(|search, _| {
+    let ((), code) = what.search(|search, _| {
         let (mut facets, coverage) = counts::facets(search, &fields)?;
         print(|out| write_facets(format, &names, &mut facets, out))?;
         Ok(((), coverage))
@@ -87,11 +88,11 @@ pub(super) fn facets(flags: &FacetsFlags) -> Result<ExitCode, Failure> {
 /// Prints how many records there are by time.
 pub(super) fn histogram(flags: &HistogramFlags) -> Result<ExitCode, Failure> {
     let format = Format::parse(flags.format.as_deref())?;
-    let by = flags.by.as_ref().map(|name| field("--by", name)).transpose()?;
+    let what = flags.what.prepare()?;
+    let by = flags.by.as_ref().map(|name| field("--by", name, &what)).transpose()?;
     let Some(interval) = Interval::parse(&flags.interval) else {
         return Err(Failure::Usage("--interval: must be `minute`, `hour` or `day`".to_owned()));
     };
-    let what = flags.what.prepare()?;
     let ((), code) = what.search(|search, _| {
         let (mut histogram, coverage) = counts::histogram(search, interval, by.as_ref(), &what.zone)?;
         print(|out| write_histogram(format, by.is_some(), &what.zone, &mut histogram, out))?;
@@ -100,8 +101,8 @@ pub(super) fn histogram(flags: &HistogramFlags) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-fn field(flag: &str, name: &str) -> Result<Field, Failure> {
-    Field::parse(name).map_err(|error| with_caret(flag, name, &error))
+fn field(flag: &str, name: &str, what: &What) -> Result<Field, Failure> {
+    Field::parse_among(name, what.columns()).map_err(|error| with_caret(flag, name, &error))
 }
 
 /// Prints an answer; whoever reads no further has had enough.

@@ -1,9 +1,10 @@
 //! The commands of auditors: what is asked for, and how the answer is told.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use super::{Failure, complain};
 use crate::clock::{Clock, SystemClock};
@@ -14,6 +15,7 @@ use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS
 use crate::reader::record::Record;
 use crate::reader::search::{Coverage, Notice, Search};
 use crate::reader::sorted::{Order, Sorted};
+use crate::reader::view::{Column, View, Views};
 use crate::reader::when::{self, Zone};
 
 /// Damaged and foreign lines that are told one by one.
@@ -52,6 +54,15 @@ pub(super) struct WhatFlags {
     /// Every word occurs in event, message or meta's strings; case does not matter
     #[arg(long = "text", value_name = "WORDS")]
     texts: Vec<String>,
+    /// Show records as this view does, and take its columns for fields: native, fcp, runai, pcd or one of --views
+    #[arg(long, value_name = "NAME")]
+    view: Option<String>,
+    /// File with more views and categories, in YAML
+    #[arg(long, value_name = "FILE")]
+    views: Option<PathBuf>,
+    /// The operation is of this category of FCP's catalogue, such as 'HPC clusters'; repeated: any of them
+    #[arg(long = "category", value_name = "NAME")]
+    categories: Vec<String>,
     /// Damaged lines are an error: exit 1
     #[arg(long)]
     strict: bool,
@@ -81,29 +92,35 @@ pub(super) struct HowFlags {
     /// table, ndjson (the lines' own bytes), json or csv [default: table on a terminal, else ndjson]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// What a table or csv shows, such as ts,event,meta.path [default: ts,jobId,event,message; of csv also workspaceId, rank and meta]
+    /// What a table or csv shows, such as ts,event,meta.path [default: ts,jobId,event,message; of csv also workspaceId, rank and meta; with
+    /// --view, its columns]
     #[arg(long, value_name = "FIELDS")]
     columns: Option<String>,
 }
 
 impl HowFlags {
-    fn layout(&self, zone: &Zone) -> Result<Layout, Failure> {
-        let default = if io::stdout().is_terminal() { "table" } else { "ndjson" };
-        let columns = |default: &str| {
-            let text = self.columns.as_deref().unwrap_or(default);
-            Columns::parse(text).map_err(|error| with_caret("--columns", text, &error))
-        };
-        match self.format.as_deref().unwrap_or(default) {
+    fn layout(&self, what: &What) -> Result<Layout, Failure> {
+        let named = self.columns.as_deref().map(|text| {
+            let columns = Columns::parse_among(text, what.columns());
+            columns.map_err(|error| with_caret("--columns", text, &error))
+        });
+        let named = named.transpose()?;
+        let default = |text| Columns::parse(text).expect("these are fields");
+        match self.format.as_deref().unwrap_or(if io::stdout().is_terminal() { "table" } else { "ndjson" }) {
             "table" => {
-                let columns = columns(TABLE_COLUMNS)?;
-                Ok(Layout::Table { columns, zone: zone.clone(), width: terminal_width() })
+                let of_view = || what.view.as_ref().map(View::of_table);
+                let columns = named.or_else(of_view).unwrap_or_else(|| default(TABLE_COLUMNS));
+                Ok(Layout::Table { columns, zone: what.zone.clone(), width: terminal_width() })
             }
-            "csv" => Ok(Layout::Csv(columns(CSV_COLUMNS)?)),
-            "ndjson" | "json" if self.columns.is_some() => {
-                Err(Failure::Usage("--columns: only `--format table` and `--format csv` have columns".to_owned()))
+            "csv" => {
+                let of_view = || what.view.as_ref().map(View::all);
+                Ok(Layout::Csv(named.or_else(of_view).unwrap_or_else(|| default(CSV_COLUMNS))))
             }
-            "ndjson" => Ok(Layout::Ndjson),
-            "json" => Ok(Layout::Json),
+            "ndjson" | "json" if named.is_some() && what.view.is_none() => Err(Failure::Usage(
+                "--columns: only `--format table` and `--format csv` have columns, or those of a `--view`".to_owned(),
+            )),
+            "ndjson" => Ok(Layout::Ndjson(named.or_else(|| what.view.as_ref().map(View::all)))),
+            "json" => Ok(Layout::Json(named.or_else(|| what.view.as_ref().map(View::all)))),
             _ => Err(Failure::Usage("--format: must be `table`, `ndjson`, `json` or `csv`".to_owned())),
         }
     }
@@ -125,6 +142,7 @@ pub(super) struct What {
     sources: Sources,
     filter: Filter,
     pub(super) zone: Zone,
+    view: Option<View>,
     is_strict: bool,
 }
 
@@ -140,11 +158,17 @@ impl WhatFlags {
         let time = |flag: &str, text: Option<&String>| {
             text.map(|text| when::parse(text, &zone, now).map_err(|error| with_caret(flag, text, &error))).transpose()
         };
-        let conditions = self
-            .conditions
-            .iter()
-            .map(|text| Condition::parse(text).map_err(|error| with_caret("--where", text, &error)))
-            .collect::<Result<_, _>>()?;
+        let views = self.views.as_deref().map_or_else(|| Ok(Views::built_in()), Views::read);
+        let views = views.map_err(|error| Failure::Usage(error.to_string()))?;
+        let unknown = |flag: &str, error: &dyn std::fmt::Display| Failure::Usage(format!("{flag}: {error}"));
+        let view = self.view.as_ref().map(|name| views.named(name).cloned());
+        let view = view.transpose().map_err(|error| unknown("--view", &error))?;
+        let category = (!self.categories.is_empty()).then(|| views.in_category(&self.categories));
+        let category = category.transpose().map_err(|error| unknown("--category", &error))?;
+        let columns = view.as_ref().map(View::columns).unwrap_or_default();
+        let condition =
+            |text: &String| Condition::parse_among(text, columns).map_err(|error| with_caret("--where", text, &error));
+        let conditions = self.conditions.iter().map(condition).collect::<Result<_, _>>()?;
         let filter = Filter::new(Criteria {
             since: time("--since", self.since.as_ref())?,
             until: time("--until", self.until.as_ref())?,
@@ -153,10 +177,11 @@ impl WhatFlags {
             workspaces: self.workspaces.clone(),
             ranks: self.ranks.clone(),
             conditions,
+            category,
             texts: self.texts.clone(),
             scope: Scope::All,
         });
-        Ok(What { sources, filter, zone, is_strict: self.strict })
+        Ok(What { sources, filter, zone, view, is_strict: self.strict })
     }
 }
 
@@ -166,6 +191,11 @@ pub(super) fn with_caret(flag: &str, text: &str, error: &FilterError) -> Failure
 }
 
 impl What {
+    /// The columns that are fields too.
+    pub(super) fn columns(&self) -> &[Arc<Column>] {
+        self.view.as_ref().map(View::columns).unwrap_or_default()
+    }
+
     /// Searches, tells on stderr what the reader must be told, and what was covered.
     pub(super) fn search<T>(
         &self,
@@ -215,7 +245,7 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
         "desc" => Order::Descending,
         _ => return Err(Failure::Usage("--order: must be `asc` or `desc`".to_owned())),
     };
-    let layout = flags.how.layout(&what.zone)?;
+    let layout = flags.how.layout(&what)?;
     let limit = flags.limit.map(|limit| limit.saturating_add(flags.offset));
     let ((), code) = what.search(|search, listing| {
         let (mut sorted, mut coverage) = search.sorted(order, limit)?;

@@ -9,9 +9,9 @@
 //! The file is shared: what stands outside of that subtree is nobody's business here. Within it, whatever is not
 //! understood is a fault, because a setting that is silently ignored is how evidence gets lost or kept too long.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+pub use crate::yaml::FileError;
 use crate::yaml::{Document, Entry, Fault, Place};
 
 /// Days that a retention period may have; 100 years.
@@ -26,46 +26,14 @@ pub struct FileSettings {
     pub retention_days: Option<u32>,
 }
 
-/// What is wrong with a configuration file: file, line, column, key and reason.
-///
-/// ```text
-/// /etc/cloud/config.yaml:5:28: provider.auditLog.retentionPeriodInDays: must be a whole number from 1 to 36500
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct FileError {
-    file: PathBuf,
-    /// Line and column, both from 1, where the fault has a place.
-    place: Option<Place>,
-    key: Option<String>,
-    reason: String,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, ": {key}")?;
-        }
-        write!(f, ": {}", self.reason)
-    }
-}
-
 /// Reads the settings from a file's text. `floor_days` is the shortest period that is allowed.
 ///
 /// # Errors
 /// The first fault, with its place.
 pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, FileError> {
-    let fault = |place: Option<Place>, key: Option<&str>, reason: String| FileError {
-        file: file.to_owned(),
-        place,
-        key: key.map(str::to_owned),
-        reason,
-    };
-    let unread = |error: Fault, key: Option<&str>| fault(Some(error.place), key, error.reason);
-    let text = std::str::from_utf8(text).map_err(|_| fault(None, None, "not UTF-8".to_owned()))?;
+    let fault = |place: Place, key: &str, reason: String| FileError::new(file, Some(key), Fault { place, reason });
+    let unread = |error: Fault, key: Option<&str>| FileError::new(file, key, error);
+    let text = std::str::from_utf8(text).map_err(|_| FileError::whole(file, "not UTF-8"))?;
     let document = Document::parse(text).map_err(|error| unread(error, None))?;
     let named = |entries: &[Entry], names: &[&str]| -> Vec<Entry> {
         entries.iter().copied().filter(|(key, _)| names.contains(&document.text(*key))).collect()
@@ -75,7 +43,7 @@ pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, 
     let root = document.entries(root).map_err(|error| unread(error, None))?;
     let providers = named(&root, &["provider"]);
     if let Some((second, _)) = providers.get(1) {
-        return Err(fault(Some(second.place), Some("provider"), "given twice".to_owned()));
+        return Err(fault(second.place, "provider", "given twice".to_owned()));
     }
     let Some((_, provider)) = providers.first() else { return Ok(FileSettings::default()) };
     let provider = document.entries(*provider).map_err(|error| unread(error, Some("provider")))?;
@@ -85,7 +53,7 @@ pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, 
     if let Some((second, _)) = sections.get(1) {
         let name = document.text(*second);
         let reason = if section == name { "given twice" } else { "auditLog and jobAuditLog are the same; give one" };
-        return Err(fault(Some(second.place), Some(&format!("provider.{name}")), reason.to_owned()));
+        return Err(fault(second.place, &format!("provider.{name}"), reason.to_owned()));
     }
     let settings = document.entries(*settings).map_err(|error| unread(error, Some(&format!("provider.{section}"))))?;
     let path = |key: &str| format!("provider.{section}.{key}");
@@ -94,13 +62,13 @@ pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, 
         match document.text(key) {
             RETENTION => {
                 if retention.replace(value).is_some() {
-                    return Err(fault(Some(key.place), Some(&path(RETENTION)), "given twice".to_owned()));
+                    return Err(fault(key.place, &path(RETENTION), "given twice".to_owned()));
                 }
             }
             free if free.starts_with("x-") => {}
             unknown => {
                 let reason = format!("unknown key; only {RETENTION} is known here (x-… keys are free)");
-                return Err(fault(Some(key.place), Some(&path(unknown)), reason));
+                return Err(fault(key.place, &path(unknown), reason));
             }
         }
     }
@@ -113,11 +81,11 @@ pub fn parse(file: &Path, text: &[u8], floor_days: u32) -> Result<FileSettings, 
     let key = path(RETENTION);
     let Some(days) = days else {
         let reason = format!("must be a whole number of days from 1 to {RETENTION_DAYS_MAX}");
-        return Err(fault(Some(value.place), Some(&key), reason));
+        return Err(fault(value.place, &key, reason));
     };
     if days < floor_days {
         let reason = format!("{days} days is shorter than the retention floor of {floor_days} days");
-        return Err(fault(Some(value.place), Some(&key), reason));
+        return Err(fault(value.place, &key, reason));
     }
     Ok(FileSettings { retention_days: Some(days) })
 }
@@ -135,12 +103,8 @@ pub fn read(file: &Path, floor_days: u32) -> Result<FileSettings, FileError> {
 /// # Errors
 /// As those of [`read`] that concern the file as such.
 pub(super) fn bytes(file: &Path) -> Result<Vec<u8>, FileError> {
-    crate::durable::read_file(file, FILE_BYTES_MAX).map_err(|error| FileError {
-        file: file.to_owned(),
-        place: None,
-        key: None,
-        reason: format!("cannot read it: {error}"),
-    })
+    crate::durable::read_file(file, FILE_BYTES_MAX)
+        .map_err(|error| FileError::whole(file, format!("cannot read it: {error}")))
 }
 
 const RETENTION: &str = "retentionPeriodInDays";

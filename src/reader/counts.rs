@@ -289,7 +289,8 @@ impl<'r> Table<'r> {
 
     /// The value that a field of a record has for counting.
     fn value<'v>(&mut self, field: &Field, found: &Found<'v>) -> Option<Value<'v>> {
-        if matches!(field, Field::Meta(steps) if !steps.is_empty()) && !self.is_ambiguous {
+        let may_be = matches!(field, Field::Column(_)) || matches!(field, Field::Meta(steps) if !steps.is_empty());
+        if may_be && !self.is_ambiguous {
             self.is_ambiguous = field.each(found.record, &found.place, |_| {});
         }
         field.last(found.record, &found.place)

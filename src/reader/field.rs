@@ -1,10 +1,14 @@
 //! The fields of a record: its members, paths into `meta`, and where it lies.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::error::FilterError;
 use super::record::{Record, key};
-use crate::record::json::{Kind, Scanner, Stop};
+use super::view::Column;
+use super::when::Zone;
+use crate::record::Timestamp;
+use crate::record::json::{Kind, Scanner, Stop, write_compact, write_string};
 
 /// Where a record lies: the fields that no line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub enum Field {
     Index,
     /// [`Place::rank`].
     Rank,
+    /// What a column of a view shows.
+    Column(Arc<Column>),
 }
 
 /// One step of a path.
@@ -62,7 +68,35 @@ pub enum Value<'v> {
     /// A string's value. Half a surrogate pair is U+FFFD.
     String(Cow<'v, str>),
     /// An array or object, as it is spelt.
-    Structured(&'v str),
+    Structured(Cow<'v, str>),
+}
+
+impl Value<'_> {
+    /// The value as columns show it: a string's own value, of any other its JSON, without white space between its tokens.
+    #[must_use]
+    pub fn text(self) -> String {
+        if let Self::String(text) = self {
+            return text.into_owned();
+        }
+        let mut json = Vec::new();
+        self.write_json(&mut json);
+        String::from_utf8(json).expect("JSON without some of its white space is UTF-8 as before")
+    }
+
+    /// Adds the value as JSON: what is no string as it is spelt, but for white space between its tokens and what lines escape.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Boolean(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+            Self::Number(text) => out.extend_from_slice(text.as_bytes()),
+            Self::String(text) => write_string(text, out),
+            Self::Structured(raw) => match Scanner::over(raw).value() {
+                Ok(value) => write_compact(&value, out),
+                // A record's `meta` is JSON; of one that somebody made up, it is shown as it is.
+                Err(_) => out.extend_from_slice(raw.as_bytes()),
+            },
+        }
+    }
 }
 
 const MEMBERS: [(&str, Field); 8] = [
@@ -85,19 +119,34 @@ impl Field {
     /// # Errors
     /// Tells at which byte the name ceases to be one.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        match Self::parse_start(text)? {
+        Self::parse_among(text, &[])
+    }
+
+    /// As [`Field::parse`]; a name may also be the key of a view's column.
+    ///
+    /// # Errors
+    /// Those of [`Field::parse`].
+    pub fn parse_among(text: &str, columns: &[Arc<Column>]) -> Result<Self, FilterError> {
+        match Self::parse_start(text, columns)? {
             (field, end) if end == text.len() => Ok(field),
             (_, end) => Err(FilterError::at(end, "expected `.`, `[` or the end of the field")),
         }
     }
 
+    /// Whether a name is that of a field, or begins one.
+    pub(super) fn is_name(name: &str) -> bool {
+        name == "meta" || MEMBERS.iter().any(|(member, _)| *member == name)
+    }
+
     /// Reads the field at the start of a text; with it comes where it ends.
-    pub(super) fn parse_start(text: &str) -> Result<(Self, usize), FilterError> {
+    pub(super) fn parse_start(text: &str, columns: &[Arc<Column>]) -> Result<(Self, usize), FilterError> {
         let end = bare_key(text);
         let name = &text[..end];
         if name != "meta" {
-            let Some((_, field)) = MEMBERS.into_iter().find(|(member, _)| *member == name) else {
-                return Err(unknown(name));
+            let member = MEMBERS.into_iter().find(|(member, _)| *member == name).map(|(_, field)| field);
+            let column = || columns.iter().find(|column| column.key() == name);
+            let Some(field) = member.or_else(|| column().cloned().map(Self::Column)) else {
+                return Err(unknown(name, columns));
             };
             if text[end..].starts_with(['.', '[']) {
                 return Err(FilterError::at(end, format!("`{name}` has no parts; only `meta` has")));
@@ -128,9 +177,31 @@ impl Field {
     /// every level: of two `user`, the `name` in the second, if there is one.
     #[must_use]
     pub fn last<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> Option<Value<'v>> {
+        self.last_of(record, place).0
+    }
+
+    /// As [`Field::last`], and whether the record is ambiguous.
+    pub(super) fn last_of<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> (Option<Value<'v>>, bool) {
         let mut last = None;
-        self.walk(record, place, |value| last = value);
-        last
+        let is_ambiguous = self.walk(record, place, |value| last = value);
+        (last, is_ambiguous)
+    }
+
+    /// Whether it shows the time of the line and nothing else.
+    pub(super) fn is_time(&self) -> bool {
+        match self {
+            Self::Ts => true,
+            Self::Column(column) => column.is_time(),
+            _ => false,
+        }
+    }
+
+    /// What it shows of a time in a zone, if [`Field::is_time`].
+    pub(super) fn time_text(&self, at: Timestamp, zone: &Zone) -> String {
+        match self {
+            Self::Column(column) => column.time_text(at, zone),
+            _ => zone.text(at),
+        }
     }
 
     /// As `each`; nothing is handed over where a key of the path is there again, so that what came before no longer counts.
@@ -145,6 +216,7 @@ impl Field {
             Self::Segment => string(place.segment),
             Self::Index => Value::Number(place.index.to_string().into()),
             Self::Rank => Value::Number(place.rank.to_string().into()),
+            Self::Column(column) => return column.each(record, place, &mut |value| found(Some(value))),
             Self::Meta(steps) => {
                 let mut walk = Walk { scanner: Scanner::over(record.meta), found, is_ambiguous: false };
                 // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
@@ -156,7 +228,14 @@ impl Field {
     }
 }
 
-fn unknown(name: &str) -> FilterError {
+fn unknown(name: &str, columns: &[Arc<Column>]) -> FilterError {
+    if !columns.is_empty() {
+        let keys: Vec<_> = columns.iter().map(|column| column.key()).collect();
+        return FilterError::at(
+            0,
+            format!("no such field; the view has {}; a path into meta begins with `meta.`", keys.join(", ")),
+        );
+    }
     let fields = "ts, jobId, workspaceId, event, message, meta, segment, index or rank";
     let known = MEMBERS.iter().find(|(member, _)| member.eq_ignore_ascii_case(name));
     match known {
@@ -224,7 +303,7 @@ impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
                     Kind::Boolean => Value::Boolean(value.raw == "true"),
                     Kind::Number => Value::Number(value.raw.into()),
                     Kind::String(text) => Value::String(text.value()),
-                    Kind::Array | Kind::Object => Value::Structured(value.raw),
+                    Kind::Array | Kind::Object => Value::Structured(value.raw.into()),
                 }));
                 Ok(())
             }
@@ -293,9 +372,8 @@ mod tests {
             values.push(match value {
                 Value::Null => "null".to_owned(),
                 Value::Boolean(value) => value.to_string(),
-                Value::Number(text) => text.into_owned(),
+                Value::Number(text) | Value::Structured(text) => text.into_owned(),
                 Value::String(text) => format!("{text:?}"),
-                Value::Structured(text) => text.to_owned(),
             });
         });
         (values, is_ambiguous)

@@ -4,6 +4,7 @@
 //! match, never one that does; [`Filter::matches`] then has the record.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
@@ -12,6 +13,7 @@ pub use super::field::Place;
 use super::field::{Field, Step, Value};
 use super::number::Decimal;
 use super::record::{Record, canonical_ts};
+use super::view::{Column, InCategory};
 use crate::record::Timestamp;
 use crate::record::json::Scanner;
 
@@ -32,6 +34,8 @@ pub struct Criteria {
     pub ranks: Vec<u32>,
     /// Each of these holds.
     pub conditions: Vec<Condition>,
+    /// The operation is of one of these categories.
+    pub category: Option<InCategory>,
     /// Each of these texts' words, split at white space, occurs in event, message or a string in `meta` (not in a key),
     /// ignoring ASCII case.
     pub texts: Vec<String>,
@@ -86,7 +90,7 @@ impl Filter {
     /// Whether a record is asked for.
     #[must_use]
     pub fn matches(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
-        let Criteria { events, jobs, workspaces, ranks, conditions, scope, .. } = &self.criteria;
+        let Criteria { events, jobs, workspaces, ranks, conditions, scope, category, .. } = &self.criteria;
         let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
         self.range().contains(&record.ts)
             && (ranks.is_empty() || ranks.contains(&place.rank))
@@ -95,6 +99,7 @@ impl Filter {
             && is_any(workspaces, &record.workspace_id)
             && scope.holds(&record.workspace_id)
             && conditions.iter().all(|condition| condition.holds(record, place))
+            && category.as_ref().is_none_or(|category| category.holds(record, place))
             && self.says_all_words(record)
     }
 
@@ -122,6 +127,7 @@ impl Filter {
     #[must_use]
     pub fn is_ambiguous(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
         self.criteria.conditions.iter().any(|condition| condition.field.each(record, place, |_| {}))
+            || self.criteria.category.as_ref().is_some_and(|category| category.is_ambiguous(record, place))
     }
 
     /// Whether a line, given without its newline, might match; never false for a record that does.
@@ -287,8 +293,16 @@ impl Condition {
     /// # Errors
     /// Tells at which byte the text ceases to be a condition.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
+        Self::parse_among(text, &[])
+    }
+
+    /// As [`Condition::parse`]; a field may also be a column of a view, by its key.
+    ///
+    /// # Errors
+    /// Those of [`Condition::parse`].
+    pub fn parse_among(text: &str, columns: &[Arc<Column>]) -> Result<Self, FilterError> {
         let start = text.len() - text.trim_start().len();
-        let (field, length) = Field::parse_start(&text[start..]).map_err(|error| error.moved(start))?;
+        let (field, length) = Field::parse_start(&text[start..], columns).map_err(|error| error.moved(start))?;
         let rest = text[start + length..].trim_start();
         let at = text.len() - rest.len();
         for (word, test) in [("exists", Test::Exists), ("missing", Test::Missing)] {
@@ -338,8 +352,9 @@ impl Condition {
                 Step::Item(_) => None,
             }));
         }
-        // A time is spelt in many ways, and a place is not in the line.
-        let is_in_line = !matches!(self.field, Field::Ts | Field::Segment | Field::Index | Field::Rank);
+        // A time is spelt in many ways, a place is not in the line, and what a column shows need not be.
+        let is_in_line =
+            !matches!(self.field, Field::Ts | Field::Segment | Field::Index | Field::Rank | Field::Column(_));
         if let (Test::Compare { operator, text, is_number }, true) = (&self.test, is_in_line) {
             match operator {
                 // As a number it has many spellings, and no quotes.
@@ -553,6 +568,7 @@ mod tests {
             conditions: vec![Condition::parse("meta.ok = true").unwrap(), Condition::parse("meta.rows > 1").unwrap()],
             texts: strings(&["RESULTS zoë", "/WORK data_"]),
             scope: Scope::Workspaces(strings(&["w", "W"])),
+            ..Criteria::default()
         };
         assert!(matches(&Filter::new(Criteria::default())));
         assert!(matches(&Filter::new(everything())));
@@ -671,7 +687,7 @@ mod tests {
                 ranks: Vec::new(),
                 conditions: conditions.iter().map(|text| Condition::parse(text).expect(text)).collect(),
                 texts,
-                scope: Scope::All,
+                ..Criteria::default()
             },
         )
     }

@@ -13,6 +13,7 @@ pub mod record;
 
 pub mod field;
 pub mod filter;
+pub mod view;
 pub mod when;
 
 pub mod counts;

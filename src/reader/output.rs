@@ -2,20 +2,23 @@
 //!
 //! | Format | Form |
 //! |---|---|
-//! | ndjson | the lines' own bytes, each with a newline |
-//! | json | one array of the lines' own objects |
+//! | ndjson | the lines' own bytes, each with a newline; or objects of a view's columns |
+//! | json | one array of these |
 //! | csv | RFC 4180: a header, CRLF, quotes where they are needed |
 //! | table | columns that fit a terminal, for people: what does not fit is cut, what is hidden is made visible |
 //!
 //! Every format is streamed: no more than one record is held, and of a table its first rows, cut, from which the columns get their widths.
+
+use std::sync::Arc;
 
 use unicode_width::UnicodeWidthChar;
 
 use super::error::{FilterError, is_hidden};
 use super::field::{Field, Place, Value};
 use super::record::Record;
+use super::view;
 use super::when::Zone;
-use crate::record::json::{Scanner, write_compact};
+use crate::record::json::write_string;
 
 /// The columns of a csv where nobody names any.
 pub const CSV_COLUMNS: &str = "ts,jobId,workspaceId,rank,event,message,meta";
@@ -33,8 +36,9 @@ pub struct Columns(Vec<Column>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Column {
-    /// As it was asked for.
+    /// What heads it, and what its value is called in JSON: as it was asked for, or as the view has it.
     title: String,
+    key: String,
     field: Field,
 }
 
@@ -44,19 +48,44 @@ impl Columns {
     /// # Errors
     /// Tells at which byte the text ceases to be a list of fields.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
+        Self::parse_among(text, &[])
+    }
+
+    /// As [`Columns::parse`]; a name may also be the key of a view's column.
+    ///
+    /// # Errors
+    /// Those of [`Columns::parse`].
+    pub fn parse_among(text: &str, of_view: &[Arc<view::Column>]) -> Result<Self, FilterError> {
         let mut columns = Vec::new();
         let mut rest = text;
         loop {
             let end = column_end(rest);
             let (spaced, title) = (rest[..end].trim_start(), rest[..end].trim());
             let start = text.len() - rest.len() + end - spaced.len();
-            let field = Field::parse(title).map_err(|error| error.moved(start))?;
-            columns.push(Column { title: title.to_owned(), field });
+            let field = Field::parse_among(title, of_view).map_err(|error| error.moved(start))?;
+            columns.push(Column::of(title, field));
             match rest.get(end + 1..) {
                 Some(behind) => rest = behind,
                 None => return Ok(Self(columns)),
             }
         }
+    }
+}
+
+impl FromIterator<Arc<view::Column>> for Columns {
+    /// Those of a view, which has at least one.
+    fn from_iter<C: IntoIterator<Item = Arc<view::Column>>>(columns: C) -> Self {
+        Self(columns.into_iter().map(|column| Column::of("", Field::Column(column))).collect())
+    }
+}
+
+impl Column {
+    fn of(asked: &str, field: Field) -> Self {
+        let (title, key) = match &field {
+            Field::Column(column) => (column.title(), column.key()),
+            _ => (asked, asked),
+        };
+        Self { title: title.to_owned(), key: key.to_owned(), field }
     }
 }
 
@@ -78,10 +107,10 @@ fn column_end(text: &str) -> usize {
 /// A format, with what it has to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// The lines' own bytes.
-    Ndjson,
-    /// One array of the lines' own objects.
-    Json,
+    /// The lines' own bytes; or of columns, an object a line.
+    Ndjson(Option<Columns>),
+    /// One array of the lines' own objects; or of columns, of an object for each record.
+    Json(Option<Columns>),
     /// RFC 4180. Times are in UTC.
     Csv(Columns),
     /// For people. A backslash stands for itself, so that a text `\u001b` and a character made visible look alike.
@@ -120,8 +149,8 @@ pub struct Encoder(Form);
 
 #[derive(Debug)]
 enum Form {
-    Ndjson,
-    Json { is_first: bool },
+    Ndjson(Option<Columns>),
+    Json { columns: Option<Columns>, is_first: bool },
     Csv(Columns),
     Table(Table),
 }
@@ -131,8 +160,8 @@ impl Encoder {
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         Self(match layout {
-            Layout::Ndjson => Form::Ndjson,
-            Layout::Json => Form::Json { is_first: true },
+            Layout::Ndjson(columns) => Form::Ndjson(columns),
+            Layout::Json(columns) => Form::Json { columns, is_first: true },
             Layout::Csv(columns) => Form::Csv(columns),
             Layout::Table { columns, zone, width } => Form::Table(Table::new(columns, zone, width)),
         })
@@ -141,7 +170,7 @@ impl Encoder {
     /// Adds what comes before all records.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         match &mut self.0 {
-            Form::Ndjson => {}
+            Form::Ndjson(_) => {}
             Form::Json { .. } => out.push(b'['),
             Form::Csv(columns) => write_csv(columns.0.iter().map(|column| column.title.as_str()), out),
             Form::Table(table) => table.begin(),
@@ -153,16 +182,15 @@ impl Encoder {
     /// **Complexity**: linear in the bytes of the line, times the number of columns.
     pub fn record(&mut self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
         match &mut self.0 {
-            Form::Ndjson => {
-                out.extend_from_slice(record.line);
+            Form::Ndjson(columns) => {
+                let is_ambiguous = write_object(columns.as_ref(), record, place, out);
                 out.push(b'\n');
-                false
+                is_ambiguous
             }
-            Form::Json { is_first } => {
+            Form::Json { columns, is_first } => {
                 out.extend_from_slice(if *is_first { b"\n" } else { b",\n" });
-                out.extend_from_slice(record.line);
                 *is_first = false;
-                false
+                write_object(columns.as_ref(), record, place, out)
             }
             Form::Csv(columns) => {
                 let (cells, is_ambiguous) = cells(columns, record, place);
@@ -183,39 +211,40 @@ impl Encoder {
     /// Adds what is held back, and what comes after all records.
     pub fn end(mut self, out: &mut Vec<u8>) {
         self.flush(out);
-        if let Form::Json { is_first } = self.0 {
+        if let Form::Json { is_first, .. } = self.0 {
             out.extend_from_slice(if is_first { b"]\n" } else { b"\n]\n" });
         }
     }
 }
 
-/// What the columns show of a record, and whether it is ambiguous.
-fn cells(columns: &Columns, record: &Record<'_>, place: &Place<'_>) -> (Vec<String>, bool) {
-    let mut is_ambiguous = false;
-    let cell = |column: &Column| {
-        let mut last = None;
-        is_ambiguous |= column.field.each(record, place, |value| last = Some(value));
-        last.map(text).unwrap_or_default()
+/// Writes a record as JSON: its own line, or an object of columns. Returns whether it is ambiguous.
+fn write_object(columns: Option<&Columns>, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+    let Some(Columns(columns)) = columns else {
+        out.extend_from_slice(record.line);
+        return false;
     };
-    (columns.0.iter().map(cell).collect(), is_ambiguous)
+    let mut is_any_ambiguous = false;
+    for (nth, column) in columns.iter().enumerate() {
+        out.push(if nth == 0 { b'{' } else { b',' });
+        write_string(&column.key, out);
+        out.push(b':');
+        let (value, is_ambiguous) = column.field.last_of(record, place);
+        value.unwrap_or(Value::Null).write_json(out);
+        is_any_ambiguous |= is_ambiguous;
+    }
+    out.push(b'}');
+    is_any_ambiguous
 }
 
-/// A value as it is shown.
-fn text(value: Value<'_>) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Boolean(value) => value.to_string(),
-        Value::Number(text) | Value::String(text) => text.into_owned(),
-        Value::Structured(raw) => {
-            let mut compact = Vec::with_capacity(raw.len());
-            match Scanner::over(raw).value() {
-                Ok(value) => write_compact(&value, &mut compact),
-                // A record's `meta` is JSON; of one that somebody made up, it is shown as it is.
-                Err(_) => compact.extend_from_slice(raw.as_bytes()),
-            }
-            String::from_utf8(compact).expect("JSON without some of its white space is UTF-8 as before")
-        }
-    }
+/// What the columns show of a record, and whether it is ambiguous.
+fn cells(columns: &Columns, record: &Record<'_>, place: &Place<'_>) -> (Vec<String>, bool) {
+    let mut is_any_ambiguous = false;
+    let cell = |column: &Column| {
+        let (value, is_ambiguous) = column.field.last_of(record, place);
+        is_any_ambiguous |= is_ambiguous;
+        value.map(Value::text).unwrap_or_default()
+    };
+    (columns.0.iter().map(cell).collect(), is_any_ambiguous)
 }
 
 /// Writes a row as RFC 4180 §2 has it.
@@ -268,8 +297,8 @@ impl Table {
     fn record(&mut self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
         let (mut texts, is_ambiguous) = cells(&self.columns, record, place);
         for (column, text) in self.columns.0.iter().zip(&mut texts) {
-            if column.field == Field::Ts {
-                *text = self.zone.text(record.ts);
+            if column.field.is_time() {
+                *text = column.field.time_text(record.ts, &self.zone);
             }
         }
         let row = texts.iter().map(|text| Cell::fit(text, self.width)).collect();
@@ -302,7 +331,7 @@ impl Table {
     /// How wide each column is: as it wants to be if all fit. Else the widest give way, times last of all.
     fn widths(&self) -> Vec<usize> {
         let room = self.width.saturating_sub((self.wanted.len() - 1) * GAP.len());
-        let is_time = |at: usize| self.columns.0[at].field == Field::Ts;
+        let is_time = |at: usize| self.columns.0[at].field.is_time();
         let times: usize = (0..self.wanted.len()).filter(|at| is_time(*at)).map(|at| self.wanted[at]).sum();
         let others = self.wanted.len() - (0..self.wanted.len()).filter(|at| is_time(*at)).count();
         // Below this, nobody can tell what a cell says.
@@ -455,10 +484,10 @@ mod tests {
     #[test]
     fn ndjson_and_json_are_the_lines_own_bytes() {
         let lines = [line("a", "", r#"{ "n" : 1.0, "n":1e0 }"#), format!("  {} ", line("b", "\\u0061", "null"))];
-        assert_eq!(encoded(Layout::Ndjson, &lines), format!("{}\n{}\n", lines[0], lines[1]));
-        assert_eq!(encoded(Layout::Json, &lines), format!("[\n{},\n{}\n]\n", lines[0], lines[1]));
-        assert_eq!(encoded(Layout::Json, &[]), "[]\n");
-        assert_eq!(encoded(Layout::Ndjson, &[]), "");
+        assert_eq!(encoded(Layout::Ndjson(None), &lines), format!("{}\n{}\n", lines[0], lines[1]));
+        assert_eq!(encoded(Layout::Json(None), &lines), format!("[\n{},\n{}\n]\n", lines[0], lines[1]));
+        assert_eq!(encoded(Layout::Json(None), &[]), "[]\n");
+        assert_eq!(encoded(Layout::Ndjson(None), &[]), "");
     }
 
     #[test]
@@ -484,7 +513,7 @@ mod tests {
             assert!(is_ambiguous("meta.d,event"));
             assert!(!is_ambiguous("meta.x,meta"));
         }
-        assert!(!Encoder::new(Layout::Json).record(&record, &HERE, &mut Vec::new()));
+        assert!(!Encoder::new(Layout::Json(None)).record(&record, &HERE, &mut Vec::new()));
     }
 
     #[test]

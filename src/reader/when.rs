@@ -1,6 +1,7 @@
 //! Times as people write them, and the zones that they live in.
 
 use jiff::civil::{Date, DateTime};
+use jiff::fmt::strtime;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use super::error::FilterError;
@@ -74,6 +75,33 @@ impl Zone {
                 Err(FilterError::at(0, format!("the zone's clocks show this time twice; add {before} or {after}")))
             }
         }
+    }
+}
+
+/// How times are written, as strftime(3) has it: `%d/%m/%Y %I:%M %p`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeFormat(String);
+
+impl TimeFormat {
+    /// Reads a format.
+    ///
+    /// # Errors
+    /// It has a conversion that there is none of, or that a time with a zone cannot fill.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let sample = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+        match strtime::format(text, &sample) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(FilterError::at(0, format!("no format of a time: {error}"))),
+        }
+    }
+
+    /// Writes an instant as a time of a zone.
+    #[must_use]
+    pub fn text(&self, at: Timestamp, zone: &Zone) -> String {
+        let instant = jiff::Timestamp::from_millisecond(at.millis()).ok();
+        let written = instant.and_then(|instant| strtime::format(&self.0, &instant.to_zoned(zone.0.clone())).ok());
+        // The last day of 9999 is beyond jiff's instants.
+        written.unwrap_or_else(|| at.to_string())
     }
 }
 

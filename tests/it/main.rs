@@ -24,3 +24,4 @@ mod start_stop;
 mod support;
 mod tampering;
 mod ucloud;
+mod views;

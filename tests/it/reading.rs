@@ -215,7 +215,8 @@ fn a_bad_format_or_column_ends_with_2_and_a_caret_under_the_place() {
         (&["--format", "xml"][..], "audit-log: --format: must be `table`, `ndjson`, `json` or `csv`\n".to_owned()),
         (
             &["--columns", "ts"],
-            "audit-log: --columns: only `--format table` and `--format csv` have columns\n".to_owned(),
+            "audit-log: --columns: only `--format table` and `--format csv` have columns, or those of a `--view`\n"
+                .to_owned(),
         ),
         (&["--format", "json", "--columns", "ts"], "audit-log: --columns: only".to_owned()),
         (&["--format", "csv", "--columns", "ts, jobid"], {

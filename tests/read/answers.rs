@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use audit_log::reader::field::{self, Field};
-use audit_log::reader::filter::{Condition, Criteria, Filter, Place, Scope};
+use audit_log::reader::filter::{Condition, Criteria, Filter, Place};
 use audit_log::reader::listing::{Listing, Source, Sources};
 use audit_log::reader::record::{Damage, Record};
 use audit_log::reader::search::{Found, Notice, Search};
@@ -145,7 +145,7 @@ fn filter(filters: &Value) -> Filter {
         ranks: ranks.map(|rank| u32::try_from(rank.as_u64().unwrap()).unwrap()).collect(),
         conditions: texts("where").iter().map(|text| Condition::parse(text).unwrap()).collect(),
         texts: filters["text"].as_str().into_iter().map(str::to_owned).collect(),
-        scope: Scope::All,
+        ..Criteria::default()
     })
 }
 
