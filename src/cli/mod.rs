@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
@@ -37,11 +37,11 @@ struct Cli {
 #[expect(clippy::doc_markdown, reason = "these are the help texts")]
 enum Command {
     /// Receive events and append them (the sidecar container)
-    Serve(ServeFlags),
+    Serve(Deferred<ServeFlags>),
     /// Post one event and print the answer; exit 0 only when it is durable
-    Append(client::AppendFlags),
+    Append(Deferred<client::AppendFlags>),
     /// Run a command between two events
-    Run(client::RunFlags),
+    Run(Deferred<client::RunFlags>),
     /// Copy this binary into a directory (an init container)
     Install {
         /// The directory
@@ -57,13 +57,13 @@ enum Command {
         listen: Option<String>,
     },
     /// Remove old segments from directory trees, once (a CronJob)
-    Sweep(SweepFlags),
+    Sweep(Deferred<SweepFlags>),
     /// Print the records that match, newest first
-    Query(read::QueryFlags),
+    Query(Deferred<read::QueryFlags>),
     /// Count the values of fields in the records that match
-    Facets(counts::FacetsFlags),
+    Facets(Deferred<counts::FacetsFlags>),
     /// Count the records that match by minute, hour or day
-    Histogram(counts::HistogramFlags),
+    Histogram(Deferred<counts::HistogramFlags>),
     /// Check a configuration file: exit 0, or 2 with file, line, key and reason
     CheckConfig {
         /// The file
@@ -74,7 +74,7 @@ enum Command {
     },
     /// Add the sidecar to the pods of manifests: YAML or JSON on stdin, the same on stdout
     #[command(after_help = INJECT_EXAMPLES)]
-    Inject(InjectFlags),
+    Inject(Deferred<InjectFlags>),
     /// `serve` as UCloud's job builder calls it
     #[command(hide = true)]
     StartJobAuditLogServer {
@@ -85,7 +85,35 @@ enum Command {
     },
 }
 
-#[derive(Debug, clap::Args)]
+/// Arguments that are built once their command is chosen: the sidecar does not carry those of all others.
+#[derive(Debug)]
+struct Deferred<T>(T);
+
+impl<T: Args> Args for Deferred<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(|command| {
+            // What the arguments say of themselves is not for the users of the command.
+            let about = command.get_about().cloned().unwrap_or_default();
+            T::augment_args(command).about(about)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+#[derive(Debug, Args)]
 struct SweepFlags {
     /// The directories; all folders below them are swept too
     #[arg(required = true, value_name = "DIR")]
@@ -99,7 +127,7 @@ struct SweepFlags {
     log: LogFlags,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 #[expect(clippy::doc_markdown, reason = "these are the help texts")]
 struct InjectFlags {
     /// The sidecar's image [default: audit-log of this version]
@@ -161,7 +189,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Serve(flags) => serve(&flags, None),
+        Command::Serve(Deferred(flags)) => serve(&flags, None),
         Command::StartJobAuditLogServer { port, flags } => {
             let port = match port {
                 None => config::PORT,
@@ -172,7 +200,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             };
             serve(&flags, Some(port))
         }
-        Command::Append(flags) => {
+        Command::Append(Deferred(flags)) => {
             let address = config::server_address(flags.listen.as_ref(), &process_environment)?;
             let timeout = config::time("--timeout", &flags.timeout)?;
             let event = flags.prepare()?;
@@ -183,7 +211,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run(flags) => {
+        Command::Run(Deferred(flags)) => {
             let address = config::server_address(flags.listen.as_ref(), &process_environment)?;
             let timeout = config::time("--timeout", &flags.timeout)?;
             let (code, recorded) = block_on(client::run(&flags, address, timeout))??;
@@ -210,11 +238,11 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             block_on(client::health(address, live))??;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Sweep(flags) => sweep_all(&flags),
-        Command::Inject(flags) => inject_all(flags),
-        Command::Query(flags) => read::query(&flags),
-        Command::Facets(flags) => counts::facets(&flags),
-        Command::Histogram(flags) => counts::histogram(&flags),
+        Command::Sweep(Deferred(flags)) => sweep_all(&flags),
+        Command::Inject(Deferred(flags)) => inject_all(flags),
+        Command::Query(Deferred(flags)) => read::query(&flags),
+        Command::Facets(Deferred(flags)) => counts::facets(&flags),
+        Command::Histogram(Deferred(flags)) => counts::histogram(&flags),
         Command::CheckConfig { file, retention_floor } => {
             let flags = RetentionFlags { config: None, retention_floor };
             let floor_days = flags.settings(&process_environment)?.floor_days;
