@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::reader::error::FilterError;
 use crate::reader::filter::{Condition, Criteria, Filter, Place, Scope};
 use crate::reader::listing::{Listing, Source, Sources};
-use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS};
+use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS, visible};
 use crate::reader::record::Record;
 use crate::reader::search::{Coverage, Notice, Search};
 use crate::reader::sorted::{Order, Sorted};
@@ -215,7 +215,8 @@ impl What {
             let mut told = told.lock().expect("whoever held it did not panic");
             *told += 1;
             if *told <= NOTICES_MAX || matches!(notice, Notice::Unreadable { .. }) {
-                complain(&text);
+                // Whoever named a folder or a file may have meant to say something to a terminal.
+                complain(&visible(&text));
             }
         };
         let search = Search::new((&self.sources, &listing), &self.filter, &notice, &is_stopped);
@@ -255,6 +256,11 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
             }
         }
         coverage.ambiguous += what.print(&mut sorted, listing, Encoder::new(layout))?;
+        for segment in sorted.changed() {
+            let path = listing.segments[segment].path(&what.sources);
+            complain(&visible(&format!("unreadable: {path}: changed while it was read")));
+            coverage.unreadable += 1;
+        }
         Ok(((), coverage))
     })?;
     Ok(code)
@@ -270,8 +276,7 @@ impl What {
             let segment = &listing.segments[line.segment];
             let path = segment.path(&self.sources);
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
-            let record = Record::parse(&line.line)
-                .map_err(|damage| anyhow::anyhow!("{path}:{}: changed while it was read: {damage}", line.index))?;
+            let record = Record::parse(&line.line).expect("what is no record is left out");
             let is_ambiguous = encoder.record(&record, &place, &mut bytes);
             ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
             if !is_read_on(out.write_all(&bytes))? {

@@ -13,6 +13,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door")]
 
 mod folder;
+mod holes;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -24,6 +25,7 @@ use rustix::fs::{Access, AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW}
 use rustix::io::Errno;
 
 pub use self::folder::{EntryKind, Facts, Folder};
+pub use self::holes::{data_end, data_from};
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

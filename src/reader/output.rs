@@ -370,6 +370,23 @@ fn write_row(row: &[Cell], widths: &[usize], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// A text in which nothing is hidden: control, bidirectional and invisible characters are shown as in `\u001b`. A message with
+/// somebody else's words in it stays one line, and a terminal obeys none of them.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|char| push_visible(char, &mut shown));
+    shown
+}
+
+fn push_visible(char: char, shown: &mut String) {
+    if is_hidden(char) {
+        shown.extend(format!("\\u{:04x}", u32::from(char)).chars());
+    } else {
+        shown.push(char);
+    }
+}
+
 impl Cell {
     /// Makes visible what is hidden in a text, and cuts it to a width, which is at least 1.
     fn fit(text: &str, width_max: usize) -> Self {
@@ -385,11 +402,7 @@ impl Cell {
                 cell.width = kept.1 + 1;
                 return cell;
             }
-            if is_hidden(char) {
-                cell.text.extend(format!("\\u{:04x}", u32::from(char)).chars());
-            } else {
-                cell.text.push(char);
-            }
+            push_visible(char, &mut cell.text);
             cell.width += width;
             if cell.width < width_max {
                 kept = (cell.text.len(), cell.width);
@@ -408,6 +421,11 @@ mod tests {
 
     use super::*;
     use crate::reader::spelling::{Spelling, any_model};
+
+    #[test]
+    fn what_is_hidden_in_a_text_is_made_visible() {
+        assert_eq!(visible("a\nb\u{1b}[2J\u{202e}é\u{9b}"), "a\\u000ab\\u001b[2J\\u202eé\\u009b");
+    }
 
     const HERE: Place<'_> = Place { segment: "1/audit-3_20260128T091244.381Z.jsonl", index: 7, rank: 3 };
 

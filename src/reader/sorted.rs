@@ -1,7 +1,7 @@
 //! Records in order: their keys are sorted, in memory as far as they fit, and the lines are read again where they lie.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,8 @@ use std::sync::Mutex;
 
 use super::lines::OpenSegment;
 use super::listing::{Listing, Segment, Sources};
-use crate::record::Timestamp;
+use super::record::Record;
+use crate::record::{LINE_BYTES_MAX, Timestamp};
 
 /// Segments that are open at once while lines are read again.
 const OPEN_MAX: usize = 64;
@@ -181,6 +182,7 @@ pub struct Sorted {
     next: Vec<(Key, usize)>,
     spool: Spool,
     open: BTreeMap<u32, OpenSegment>,
+    changed: BTreeSet<u32>,
 }
 
 /// Where a record lies, and its line.
@@ -214,7 +216,8 @@ impl Sorted {
             }
         }
         let left = limit.unwrap_or(usize::MAX);
-        let mut sorted = Self { order, left, runs, next: Vec::new(), spool, open: BTreeMap::new() };
+        let mut sorted =
+            Self { order, left, runs, next: Vec::new(), spool, open: BTreeMap::new(), changed: BTreeSet::new() };
         for run in 0..sorted.runs.len() {
             sorted.advance(run, listing)?;
         }
@@ -241,35 +244,60 @@ impl Sorted {
         Ok(())
     }
 
-    /// The next record's line. One that was swept away since it was found is left out.
+    /// The next record's line. One that was swept away since it was found is left out; so is one that is no longer what was found,
+    /// and [`Sorted::changed`] tells of it.
     ///
     /// # Errors
     /// Those of reading a segment or a temporary file.
     pub fn next_line(&mut self, listing: &Listing, sources: &Sources) -> io::Result<Option<SortedLine>> {
         while let Some(key) = self.next_key(listing)? {
-            if let Some(line) = self.read(&key, listing, sources)? {
-                return Ok(Some(SortedLine { segment: key.segment as usize, index: key.index, line }));
+            match self.read(&key, listing, sources)? {
+                Reread::Line(line) => {
+                    return Ok(Some(SortedLine { segment: key.segment as usize, index: key.index, line }));
+                }
+                Reread::Swept => {}
+                Reread::Changed => {
+                    self.changed.insert(key.segment);
+                }
             }
         }
         Ok(None)
     }
 
-    fn read(&mut self, key: &Key, listing: &Listing, sources: &Sources) -> io::Result<Option<Vec<u8>>> {
+    /// The numbers of the segments that were cut, rewritten, compressed or replaced after records had been found in them, so that
+    /// some were left out so far: the answer is not complete.
+    pub fn changed(&self) -> impl Iterator<Item = usize> {
+        self.changed.iter().map(|segment| *segment as usize)
+    }
+
+    fn read(&mut self, key: &Key, listing: &Listing, sources: &Sources) -> io::Result<Reread> {
         if key.is_spooled {
             let spool = self.spool.0.get_mut().expect("whoever held it did not panic");
-            let Some((file, end)) = spool else { return Ok(None) };
-            return line_at(file, key.offset, *end);
+            let Some((file, end)) = spool else { return Ok(Reread::Changed) };
+            return Ok(line_at(file, key.offset, *end)?.map_or(Reread::Changed, Reread::Line));
         }
+        let segment = segment(listing, key);
         if !self.open.contains_key(&key.segment) {
             if self.open.len() >= OPEN_MAX {
                 self.open.pop_first();
             }
-            let Some(open) = OpenSegment::open(segment(listing, key), sources)? else { return Ok(None) };
+            let Some(open) = OpenSegment::open(segment, sources)? else { return Ok(Reread::Swept) };
             self.open.insert(key.segment, open);
         }
-        let Some(open) = self.open.get(&key.segment) else { return Ok(None) };
-        line_at(open.file(), key.offset, open.bytes())
+        let Some(open) = self.open.get(&key.segment).filter(|open| open.id() == segment.id) else {
+            return Ok(Reread::Changed);
+        };
+        let line = line_at(open.file(), key.offset, open.bytes())?;
+        let is_same = |line: &Vec<u8>| Record::parse(line).is_ok_and(|record| record.ts == key.ts);
+        Ok(line.filter(is_same).map_or(Reread::Changed, Reread::Line))
     }
+}
+
+/// What has become of a line since it was found.
+enum Reread {
+    Line(Vec<u8>),
+    Swept,
+    Changed,
 }
 
 /// The keys of a run.
@@ -284,7 +312,7 @@ fn keys_of(mut run: BufReader<File>) -> impl Iterator<Item = io::Result<Key>> {
     })
 }
 
-/// The line that begins at an offset; nothing if the file ends before it does.
+/// The line that begins at an offset; nothing if the file ends before it does, or if it is too long for one.
 fn line_at(file: &File, offset: u64, end: u64) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let mut chunk = [0; 4096];
@@ -300,6 +328,9 @@ fn line_at(file: &File, offset: u64, end: u64) -> io::Result<Option<Vec<u8>>> {
             return Ok(Some(line));
         }
         line.extend_from_slice(&chunk[..read]);
+        if line.len() >= LINE_BYTES_MAX {
+            return Ok(None);
+        }
     }
 }
 
@@ -311,11 +342,61 @@ fn temporary_file() -> io::Result<File> {
 #[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
 mod tests {
     use std::cmp::Reverse;
+    use std::fs;
+    use std::sync::atomic::AtomicBool;
 
     use proptest::prelude::*;
 
+    use super::super::filter::{Criteria, Filter};
     use super::super::listing::Source;
+    use super::super::search::Search;
     use super::*;
+
+    /// The numbers of the lines that are read of a segment of two, once it has become something else since they were found; and
+    /// whether it is told that it has changed.
+    fn found_before(becomes: impl FnOnce(&std::path::Path)) -> (Vec<u64>, bool) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("audit-0_19700101T000000.000Z.jsonl");
+        fs::write(&path, [line(1, ""), line(2, "")].concat()).unwrap();
+        let source = Source { name: None, path: temp.path().to_owned(), workspace: None };
+        let sources = Sources::new(vec![source]).unwrap();
+        let (listing, is_stopped) = (Listing::new(&sources), AtomicBool::new(false));
+        let filter = Filter::new(Criteria::default());
+        let search = Search::new((&sources, &listing), &filter, &|_| (), &is_stopped);
+        let (mut sorted, _) = search.sorted(Order::Ascending, None).unwrap();
+        becomes(&path);
+        let mut indices = Vec::new();
+        while let Some(line) = sorted.next_line(&listing, &sources).unwrap() {
+            indices.push(line.index);
+        }
+        (indices, sorted.changed().eq([0]))
+    }
+
+    fn line(ts: u32, message: &str) -> String {
+        format!(
+            "{{\"ts\":\"1970-01-01T00:00:00.00{ts}Z\",\"jobId\":\"j\",\"workspaceId\":\"w\",\"event\":\"E\",\
+             \"message\":\"{message}\",\"meta\":null}}\n"
+        )
+    }
+
+    #[test]
+    fn a_line_that_is_no_longer_what_was_found_is_left_out_and_told() {
+        let (first, second) = (line(1, ""), line(2, ""));
+        let rewritten = |lines: &[&str]| found_before(|path| fs::write(path, lines.concat()).unwrap());
+        assert_eq!(rewritten(&[&first, &second]), (vec![0, 1], false));
+        assert_eq!(rewritten(&[&first, &second[..9]]), (vec![0], true));
+        assert_eq!(rewritten(&[&first, &first]), (vec![0], true));
+        assert_eq!(rewritten(&[&first, "damaged\n"]), (vec![0], true));
+        // A line may not grow without end.
+        assert_eq!(rewritten(&[&first, &line(2, &"x".repeat(3 << 20))]), (vec![0], true));
+        // Another file, be it with the same lines, may be anybody's.
+        let replaced = found_before(|path| {
+            fs::write(path.with_extension("new"), [&*first, &*second].concat()).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        });
+        assert_eq!(replaced, (vec![], true));
+        assert_eq!(found_before(|path| fs::remove_file(path).unwrap()), (vec![], false));
+    }
 
     fn key() -> impl Strategy<Value = Key> {
         (0..20_i64, 0..3_u32, 0..1_000_u64, any::<bool>(), any::<u64>()).prop_map(

@@ -18,6 +18,7 @@ mod performance;
 mod plain;
 mod pod;
 mod reading;
+mod reading_safety;
 mod refused;
 mod retention;
 mod start_stop;

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use memchr::{memchr, memrchr};
 
 use super::{Block, Buffer, Content, count_newlines, to_u64, to_usize};
+use crate::durable::data_end;
 use crate::record::LINE_BYTES_MAX;
 
 /// The lines of a segment from the last to the first, a block at a time.
@@ -98,7 +99,8 @@ impl<'a> Backwards<'a> {
                 return Ok((start + to_u64(newline) + 1, is_any || newline + 1 < read));
             }
             is_any |= read > 0;
-            end = start;
+            // Holes have no newline. What was cut off since is none.
+            end = if read == size { data_end(self.file, self.left.start..start)? } else { start };
         }
         Ok((end, is_any))
     }

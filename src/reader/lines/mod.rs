@@ -3,8 +3,8 @@
 //! - Lines come in [`Block`]s: as many whole lines as one read brings. A scan may search a block at once and look for
 //!   lines only where it finds something.
 //! - Memory is a [`Buffer`] of the caller's, for as many segments as they like, and a decoder where a segment is
-//!   compressed. A line over [`LINE_BYTES_MAX`] is told as [`Content::TooLong`] and never kept; so neither a file of NULs nor a
-//!   compressed one that expands without end takes more than time.
+//!   compressed. A line over [`LINE_BYTES_MAX`] is told as [`Content::TooLong`] and never kept, and of its holes, which are
+//!   NULs that take no room on disk, nothing is read. What unpacks without end is not read to it ([`packed`]).
 //! - What is read is what was there at opening. A file that is cut meanwhile is read as far as it goes.
 //! - Lines have numbers in the direction of reading ([`Line::nth`]). Forwards that is the index, if the position that it
 //!   started from has the right one. Backwards the index is known once the lines have been counted
@@ -21,7 +21,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 pub use self::backwards::Backwards;
 use super::listing::{Segment, Sources, spellings};
-use crate::durable::{EntryKind, FileId};
+use crate::durable::{EntryKind, FileId, data_from};
 use crate::record::{Compression, LINE_BYTES_MAX, Opened, SegmentName, Timestamp};
 
 /// What is read at once, unless the caller wants it otherwise: it fits a core's own cache.
@@ -247,8 +247,10 @@ impl OpenSegment {
         loop {
             let some = read_some(&mut input, &mut buffer.bytes)?;
             let Some(&byte) = buffer.bytes[..some].last() else { break };
-            count += count_newlines(&buffer.bytes[..some]);
-            last = byte;
+            let newlines = count_newlines(&buffer.bytes[..some]);
+            // A hole ends no line: what comes before it has no newline at its end.
+            last = if newlines == 0 && input.skip_hole()? > 0 { 0 } else { byte };
+            count += newlines;
         }
         Ok(count + u64::from(last != b'\n'))
     }
@@ -277,13 +279,13 @@ impl OpenSegment {
     }
 
     /// The content of a span, unpacked.
-    fn input(&self, span: Span, buffer: &mut Buffer) -> io::Result<Box<dyn Read + Send + '_>> {
+    fn input(&self, span: Span, buffer: &mut Buffer) -> io::Result<Input<'_>> {
         let Span { from: Position { offset, .. }, until } = span;
         let on_disk = |range: std::ops::Range<u64>| Range { file: &self.file, at: range.start, end: range.end };
         let mut input: Box<dyn Read + Send + '_> = match self.compression {
-            Compression::Plain => return Ok(Box::new(on_disk(offset..until.min(self.bytes)))),
-            Compression::Gzip => Box::new(packed::gzip(on_disk(0..self.bytes))),
-            Compression::Zstd => Box::new(packed::zstd(on_disk(0..self.bytes))),
+            Compression::Plain => return Ok(Input::Plain(on_disk(offset..until.min(self.bytes)))),
+            Compression::Gzip => Box::new(packed::bounded(packed::gzip(on_disk(0..self.bytes)), self.bytes)),
+            Compression::Zstd => Box::new(packed::bounded(packed::zstd(on_disk(0..self.bytes)), self.bytes)),
         };
         let mut before = offset;
         buffer.grow_to(buffer.chunk_bytes);
@@ -294,7 +296,32 @@ impl OpenSegment {
                 some => before -= to_u64(some),
             }
         }
-        Ok(Box::new(input.take(until.saturating_sub(offset))))
+        Ok(Input::Packed(input.take(until.saturating_sub(offset))))
+    }
+}
+
+/// What lines are read from.
+enum Input<'a> {
+    Plain(Range<'a>),
+    Packed(io::Take<Box<dyn Read + Send + 'a>>),
+}
+
+impl Input<'_> {
+    /// Passes over the hole that begins here, if one does; returns its length.
+    fn skip_hole(&mut self) -> io::Result<u64> {
+        let Self::Plain(range) = self else { return Ok(0) };
+        let from = range.at;
+        range.at = data_from(range.file, from)?.map_or(range.end, |data| data.clamp(from, range.end.max(from)));
+        Ok(range.at - from)
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(range) => range.read(buffer),
+            Self::Packed(packed) => packed.read(buffer),
+        }
     }
 }
 
@@ -325,7 +352,7 @@ impl Read for Range<'_> {
 
 /// The lines of a segment in their order, a block at a time.
 pub struct Forwards<'a> {
-    input: Box<dyn Read + Send + 'a>,
+    input: Input<'a>,
     buffer: &'a mut Buffer,
     /// Of the buffer: where the next line begins, up to where no newline is but in lines that were told, and where it ends.
     start: usize,
@@ -343,7 +370,8 @@ impl Forwards<'_> {
     ///
     /// # Errors
     /// Those of `pread`; [`io::ErrorKind::InvalidData`], [`io::ErrorKind::InvalidInput`] or
-    /// [`io::ErrorKind::UnexpectedEof`] if a compressed stream is damaged. All lines before were told; none comes after.
+    /// [`io::ErrorKind::UnexpectedEof`] if a compressed stream is damaged; [`io::ErrorKind::FileTooLarge`] if it unpacks to more
+    /// than any log does. All lines before were told; none comes after.
     pub fn next_block(&mut self) -> io::Result<Option<Block<'_>>> {
         let at = self.at;
         let found = self.advance();
@@ -375,6 +403,7 @@ impl Forwards<'_> {
             if self.skipped > 0 || self.end - self.start >= LINE_BYTES_MAX {
                 self.skipped = self.skipped.saturating_add(self.end - self.start);
                 self.end = self.start;
+                self.skipped = self.skipped.saturating_add(to_usize(self.input.skip_hole()?));
             }
             self.buffer.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -729,18 +758,59 @@ mod tests {
         assert!(OpenSegment::open(&one.segment, &one.sources).unwrap().is_none());
     }
 
+    const TIB: u64 = 1 << 40;
+
     #[test]
-    fn a_compressed_stream_that_expands_without_end_takes_no_memory() {
-        // 512 MiB of zeros: blocks of one repeated byte (RFC 8878 §3.1.1.2.3), 128 KiB in 4 bytes each.
+    fn lines_around_holes_of_terabytes_are_read_in_both_directions() {
+        let one = One::new("", b"one\n");
+        let file = fs::OpenOptions::new().write(true).open(one.path("")).unwrap();
+        for (offset, bytes) in [(TIB, &b"\ntwo\nx"[..]), (2 * TIB, b"y\nthree\n"), (3 * TIB, b"\nz")] {
+            file.write_all_at(bytes, offset).unwrap();
+        }
+        file.set_len(4 * TIB).unwrap();
+        let good = |text: &str| Ok(Some(text.as_bytes().to_vec()));
+        let expected = vec![
+            (0, 0, good("one")),
+            (1, 4, Ok(None)),
+            (2, TIB + 1, good("two")),
+            (3, TIB + 5, Ok(None)),
+            (4, 2 * TIB + 2, good("three")),
+            (5, 2 * TIB + 8, Ok(None)),
+            (6, 3 * TIB + 1, Err(())),
+        ];
+        for chunk_bytes in [64 << 10, CHUNK_BYTES, LINE_BYTES_MAX] {
+            let (open, buffer) = (one.open(), &mut Buffer::new(chunk_bytes));
+            assert_eq!(forwards(&open, Span::ALL, buffer).unwrap(), expected);
+            assert_eq!(backwards(&open, Span::ALL, buffer), reversed(expected.clone()));
+            assert_eq!(open.count_lines(Span::ALL).unwrap(), to_u64(expected.len()));
+            assert!(buffer.bytes.len() <= 2 * LINE_BYTES_MAX);
+        }
+    }
+
+    /// A frame of zeros: blocks of one repeated byte (RFC 8878 §3.1.1.2.3), 128 KiB in 4 bytes each.
+    fn zeros(blocks: u32) -> Vec<u8> {
         let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
-        for at in 0..4096_u32 {
-            let header = (128 << 10 << 3) | 0b010 | u32::from(at == 4095);
+        for at in 1..=blocks {
+            let header = (128 << 10 << 3) | 0b010 | u32::from(at == blocks);
             bytes.extend_from_slice(&header.to_le_bytes()[..3]);
             bytes.push(0);
         }
+        bytes
+    }
+
+    #[test]
+    fn a_compressed_stream_that_expands_without_end_takes_no_memory_and_is_not_read_to_it() {
+        let mut bytes = zeros(2048);
+        // 256 MiB, and then some.
         let (one, buffer) = (One::new(".zst", &bytes), &mut Buffer::default());
         assert_eq!(forwards(&one.open(), Span::ALL, buffer).unwrap(), [(0, 0, Err(()))]);
         assert!(buffer.bytes.len() <= LINE_BYTES_MAX + CHUNK_BYTES);
+        let one = One::new(".zst", &[bytes.clone(), zstandard(b"\n")].concat());
+        assert_eq!(forwards(&one.open(), Span::ALL, buffer).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        // That is no more than 250 times the file's length: a frame to skip makes that 1.1 MB.
+        let skipped = [&[0x50, 0x2a, 0x4d, 0x18][..], &1_100_000_u32.to_le_bytes(), &vec![0; 1_100_000]].concat();
+        let one = One::new(".zst", &[bytes.clone(), zstandard(b"\n"), skipped].concat());
+        assert_eq!(forwards(&one.open(), Span::ALL, buffer).unwrap(), [(0, 0, Ok(None))]);
         // A window of 16 MiB is more than a reader has to have.
         bytes[5] = 0x70;
         let one = One::new(".zst", &bytes);

@@ -304,8 +304,8 @@ pub struct Change {
 }
 
 impl Listing {
-    /// Walks the directories. A file counts once, under the first of its paths; where a segment lies there plain and
-    /// compressed, the plain one counts alone.
+    /// Walks the directories. A file counts once, under the first of its paths, or once in the folder of each job that has
+    /// a link to it; where a segment lies there plain and compressed, the plain one counts alone.
     ///
     /// Complexity: for a folder seven system calls, for a segment one. While it sorts, it takes 9 bytes a segment more.
     #[must_use]
@@ -315,7 +315,7 @@ impl Listing {
             listing.segments.extend(walk.segments);
         }
         listing.segments.sort_unstable_by(Segment::shown_order);
-        listing.hide_repeated();
+        listing.hide_repeated(sources);
         listing.segments.shrink_to_fit();
         listing
     }
@@ -336,7 +336,7 @@ impl Listing {
         let walks = self.walk(sources, now);
         let mut changes = Changes::default();
         self.ask_lengths(sources, &walks, now, &mut changes);
-        self.put(walks, &mut changes);
+        self.put(walks, sources, &mut changes);
         self.rounds += 1;
         changes.changed.sort_unstable_by(|a, b| a.now.order(&b.now));
         changes
@@ -387,7 +387,7 @@ impl Listing {
     }
 
     /// Puts what was found in the folders that were read in the place of what was there.
-    fn put(&mut self, walks: Vec<Walk>, changes: &mut Changes) {
+    fn put(&mut self, walks: Vec<Walk>, sources: &Sources, changes: &mut Changes) {
         let is_read = |segment: &Segment| walks[segment.source].read.contains(&segment.folder);
         let before: Vec<_> = self.segments.extract_if(.., |segment| is_read(segment)).collect();
         self.hidden.retain(|segment| !is_read(segment));
@@ -402,7 +402,7 @@ impl Listing {
         found.extend(lost.into_iter().chain(std::mem::take(&mut self.hidden)));
         found.sort_unstable_by(Segment::shown_order);
         merge_into(&mut self.segments, &found);
-        self.hide_repeated();
+        self.hide_repeated(sources);
         for old in &before {
             match self.position(old) {
                 Ok(at) => changes.changed.extend(Change::of(old.clone(), &self.segments[at])),
@@ -426,7 +426,7 @@ impl Listing {
     }
 
     /// Puts aside what does not count.
-    fn hide_repeated(&mut self) {
+    fn hide_repeated(&mut self, sources: &Sources) {
         let segments = &self.segments;
         let mut is_repeated = vec![false; segments.len()];
         for (at, pair) in (1..).zip(segments.windows(2)) {
@@ -434,8 +434,14 @@ impl Listing {
         }
         let mut by_id: Vec<usize> = (0..segments.len()).filter(|at| !is_repeated[*at]).collect();
         by_id.sort_unstable_by_key(|&at| (segments[at].id, at));
-        for pair in by_id.windows(2) {
-            is_repeated[pair[1]] = segments[pair[0]].id == segments[pair[1]].id;
+        for same in by_id.chunk_by(|&a, &b| segments[a].id == segments[b].id).filter(|same| same.len() > 1) {
+            // Where a line of any job may lie comes first, so that no line is read twice.
+            let mut same: Vec<_> = same.iter().map(|&at| (Owners::of(&segments[at], sources), at)).collect();
+            same.sort_unstable();
+            for (nth, (owners, at)) in same.iter().enumerate() {
+                let mut kept = same[..nth].iter().filter(|(_, other)| !is_repeated[*other]);
+                is_repeated[*at] = kept.any(|(other, _)| owners.overlap(other));
+            }
         }
         let mut is_repeated = is_repeated.into_iter();
         self.hidden.extend(self.segments.extract_if(.., |_| is_repeated.next() == Some(true)));
@@ -445,6 +451,26 @@ impl Listing {
         self.troubles.iter().any(|trouble| {
             trouble.source == segment.source && Path::new(&*segment.folder).starts_with(Path::new(&trouble.below))
         })
+    }
+}
+
+/// Whose lines a path may hold; all others are foreign there. `None`: anybody's.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Owners<'a> {
+    job: Option<&'a str>,
+    workspace: Option<&'a str>,
+}
+
+impl<'a> Owners<'a> {
+    fn of(segment: &'a Segment, sources: &'a Sources) -> Self {
+        Self { job: segment.job(), workspace: sources.0[segment.source].workspace.as_deref() }
+    }
+
+    /// Whether one line may be of both. If not, two paths of a file both count: a link in another job's folder, where all lines
+    /// are foreign, hides none.
+    fn overlap(&self, other: &Self) -> bool {
+        let may_be_same = |a: Option<&str>, b: Option<&str>| a.is_none() || b.is_none() || a == b;
+        may_be_same(self.job, other.job) && may_be_same(self.workspace, other.workspace)
     }
 }
 
@@ -698,14 +724,33 @@ mod tests {
         fs::create_dir(temp.path().join("0")).unwrap();
         fs::hard_link(temp.path().join("3").join(format!("{A}.zst")), temp.path().join("0").join(format!("{A}.zst")))
             .unwrap();
-        // The same directory again, and a part of it.
+        // The same directory again, and a part of it, where lines may be of any job. A link in another job's folder hides nothing.
         let path = temp.path().display().to_string();
         let texts = [format!("x={path}"), format!("y={path}"), format!("z={path}/1")];
         let sources = Sources::new(texts.iter().map(|text| source(text)).collect()).unwrap();
         let segments = Listing::new(&sources).segments;
-        assert_eq!(paths(&segments, &sources), [format!("x/0/{A}"), format!("x/1/{A}"), format!("x/2/{A}")]);
+        assert_eq!(paths(&segments, &sources), ["x/0", "x/2", "x/3", "z"].map(|folder| format!("{folder}/{A}")));
         let compressions: Vec<_> = segments.iter().map(Segment::compression).collect();
-        assert_eq!(compressions, [Compression::Zstd, Compression::Plain, Compression::Gzip]);
+        assert_eq!(compressions, [Compression::Zstd, Compression::Gzip, Compression::Zstd, Compression::Plain]);
+    }
+
+    #[test]
+    fn a_file_of_several_names_is_read_once_for_each_job_and_workspace_that_its_lines_may_be_of() {
+        let temp = directory(&[&format!("1/{B}")]);
+        for link in [format!("1/{A}"), format!("2/{A}")] {
+            fs::create_dir_all(temp.path().join(&link[..1])).unwrap();
+            fs::hard_link(temp.path().join(format!("1/{B}")), temp.path().join(link)).unwrap();
+        }
+        let path = temp.path().display();
+        for (dirs, expected) in [
+            (vec![format!("x={path}")], vec![format!("1/{A}"), format!("2/{A}")]),
+            (vec![format!("x={path}@w"), format!("y={path}@w")], vec![format!("x/1/{A}"), format!("x/2/{A}")]),
+            (vec![format!("x={path}/2@v"), format!("y={path}/2@w")], vec![format!("x/{A}"), format!("y/{A}")]),
+            (vec![format!("x={path}@w"), format!("y={path}/2")], vec![format!("y/{A}")]),
+        ] {
+            let sources = Sources::new(dirs.iter().map(|text| source(text)).collect()).unwrap();
+            assert_eq!(paths(&Listing::new(&sources).segments, &sources), expected, "{dirs:?}");
+        }
     }
 
     #[test]
