@@ -78,13 +78,19 @@ impl Parts {
     /// Those of the real sidecar, for a process that may have `files_max` open files.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, files_max: Option<u64>) -> Self {
-        let mut limits = Limits::default();
-        if let Some(files) = files_max {
-            let connections = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
-            limits.connections_max = limits.connections_max.min(connections.max(1));
-        }
-        Self { clock, writer: writer::Options::default(), limits }
+        Self { clock, writer: writer::Options::default(), limits: limits(files_max) }
     }
+}
+
+/// Bounds on connections, for a process that may have `files_max` open files.
+#[must_use]
+pub fn limits(files_max: Option<u64>) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(files) = files_max {
+        let connections = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+        limits.connections_max = limits.connections_max.min(connections.max(1));
+    }
+    limits
 }
 
 /// Opens the audit directory.
@@ -161,6 +167,14 @@ pub async fn bind(settings: &ServeSettings) -> anyhow::Result<Listeners> {
         }
     };
     Ok(Listeners { api, metrics })
+}
+
+/// Binds a socket.
+///
+/// # Errors
+/// As [`bind`].
+pub async fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_one(address, Instant::now() + BIND_TIME_MAX).await
 }
 
 async fn bind_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpListener> {
@@ -270,11 +284,20 @@ pub async fn run<D: Directory>(
 /// # Errors
 /// The system has no random bytes.
 pub fn unique_id(clock: &dyn Clock) -> anyhow::Result<String> {
-    let mut random = [0; 10];
-    let filled = rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).context("no random bytes")?;
-    anyhow::ensure!(filled == random.len(), "not enough random bytes");
+    let random: [u8; 10] = random_bytes()?;
     let millis = clock.now().millis().unsigned_abs();
     Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string())
+}
+
+/// Bytes that nobody can foresee.
+///
+/// # Errors
+/// The system has none.
+pub fn random_bytes<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut random = [0; N];
+    let filled = rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).context("no random bytes")?;
+    anyhow::ensure!(filled == N, "not enough random bytes");
+    Ok(random)
 }
 
 /// Waits until there has been neither an event nor an open request for the quiet time.

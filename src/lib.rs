@@ -14,10 +14,10 @@
 //! [`retention`] removes segments when they are old enough, by the setting that [`config`] reads from the platform's
 //! file. [`app`] wires all that together, and [`cli`] starts it; [`client`] is the other side, for scripts in the job.
 //!
-//! [`reader`] is the read side: it meets the writer through files alone.
+//! [`reader`] is the read side: it meets the writer through files alone. [`api`] serves it over HTTP.
 //!
 //! Modules are declared in reading order. Each uses those of lower rows only: `record`; `durable`, `clock` and `yaml`; `writer`;
-//! `http`, `retention` and `reader`; `config`; `app` and `cli`.
+//! `http`, `retention` and `reader`; `api`; `config`; `app` and `cli`.
 
 pub mod record;
 
@@ -31,6 +31,8 @@ pub mod http;
 pub mod retention;
 
 pub mod reader;
+
+pub mod api;
 
 pub mod config;
 pub mod inject;

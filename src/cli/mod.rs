@@ -1,7 +1,9 @@
 //! The command line: parsing, dispatch, and exit codes.
 
+mod console;
 mod counts;
 mod read;
+mod token;
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -64,6 +66,10 @@ enum Command {
     Facets(Deferred<counts::FacetsFlags>),
     /// Count the records that match by minute, hour or day
     Histogram(Deferred<counts::HistogramFlags>),
+    /// Serve the records over HTTP, to whoever holds a token
+    Console(Deferred<console::ConsoleFlags>),
+    /// Make a token for `console`, and print it once
+    Token(Deferred<token::TokenFlags>),
     /// Check a configuration file: exit 0, or 2 with file, line, key and reason
     CheckConfig {
         /// The file
@@ -243,6 +249,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Query(Deferred(flags)) => read::query(&flags),
         Command::Facets(Deferred(flags)) => counts::facets(&flags),
         Command::Histogram(Deferred(flags)) => counts::histogram(&flags),
+        Command::Console(Deferred(flags)) => console::console(&flags),
+        Command::Token(Deferred(flags)) => token::token(&flags),
         Command::CheckConfig { file, retention_floor } => {
             let flags = RetentionFlags { config: None, retention_floor };
             let floor_days = flags.settings(&process_environment)?.floor_days;

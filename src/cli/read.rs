@@ -146,13 +146,18 @@ pub(super) struct What {
     is_strict: bool,
 }
 
+/// The directories to read, by default `/audit`.
+pub(super) fn sources(dirs: &[String]) -> Result<Sources, Failure> {
+    let default = ["/audit".to_owned()];
+    let dirs = if dirs.is_empty() { &default[..] } else { dirs };
+    let bad_dir = |error: &dyn std::fmt::Display| Failure::Usage(format!("--dir: {error}"));
+    let sources = dirs.iter().map(|text| Source::parse(text)).collect::<Result<_, _>>().map_err(|e| bad_dir(&e))?;
+    Sources::new(sources).map_err(|error| bad_dir(&error))
+}
+
 impl WhatFlags {
     pub(super) fn prepare(&self) -> Result<What, Failure> {
-        let default = ["/audit".to_owned()];
-        let dirs = if self.dirs.is_empty() { &default[..] } else { &self.dirs };
-        let bad_dir = |error: &dyn std::fmt::Display| Failure::Usage(format!("--dir: {error}"));
-        let sources = dirs.iter().map(|text| Source::parse(text)).collect::<Result<_, _>>().map_err(|e| bad_dir(&e))?;
-        let sources = Sources::new(sources).map_err(|error| bad_dir(&error))?;
+        let sources = sources(&self.dirs)?;
         let zone = Zone::parse(&self.tz).map_err(|error| with_caret("--tz", &self.tz, &error))?;
         let now = SystemClock.now();
         let time = |flag: &str, text: Option<&String>| {

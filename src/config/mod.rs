@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod reload;
+pub mod tokens;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -305,6 +306,14 @@ pub fn server_address(flag: Option<&String>, env: Environment<'_>) -> Result<Soc
 /// It is no time.
 pub fn time(name: &str, value: &str) -> Result<Duration, SettingError> {
     check_time(&Given { name: name.to_owned(), value: value.to_owned() })
+}
+
+/// The one address that is listened on.
+///
+/// # Errors
+/// It is no address.
+pub fn listen_address(text: &str) -> Result<SocketAddr, SettingError> {
+    address(&Given { name: "--listen".to_owned(), value: text.to_owned() }, text)
 }
 
 fn default_listen(port: u16) -> Vec<Listen> {

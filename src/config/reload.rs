@@ -27,10 +27,36 @@ pub struct Reload {
     settings: RetentionSettings,
     metrics: Arc<Metrics>,
     publish: watch::Sender<Option<FileSettings>>,
-    /// What is in force, or was refused.
-    taken: Option<Content>,
+    content: Settling<Content>,
+}
+
+/// What a file holds, as soon as two reads in a row have found the same.
+#[derive(Debug)]
+pub(super) struct Settling<T> {
+    /// What was taken last.
+    taken: Option<T>,
     /// What the last read found instead.
-    seen: Option<Content>,
+    seen: Option<T>,
+}
+
+impl<T: PartialEq> Settling<T> {
+    /// Begins with what is taken already.
+    pub(super) fn of(taken: T) -> Self {
+        Self { taken: Some(taken), seen: None }
+    }
+
+    /// Looks at what a read has found, and hands it back if it is to be taken now.
+    pub(super) fn consider(&mut self, content: T, is_settled: bool) -> Option<&T> {
+        if self.taken.as_ref() == Some(&content) {
+            self.seen = None;
+        } else if is_settled || self.seen.as_ref() == Some(&content) {
+            self.seen = None;
+            return Some(self.taken.insert(content));
+        } else {
+            self.seen = Some(content);
+        }
+        None
+    }
 }
 
 impl Reload {
@@ -38,7 +64,7 @@ impl Reload {
     #[must_use]
     pub fn new(settings: RetentionSettings, metrics: Arc<Metrics>) -> (Self, watch::Receiver<Option<FileSettings>>) {
         let (publish, settings_rx) = watch::channel(None);
-        (Self { settings, metrics, publish, taken: None, seen: None }, settings_rx)
+        (Self { settings, metrics, publish, content: Settling { taken: None, seen: None } }, settings_rx)
     }
 
     /// Watches for ever.
@@ -56,15 +82,9 @@ impl Reload {
 
     fn consider(&mut self, content: Content) {
         // At start, a file that is not there is told at once.
-        let settled = self.taken.is_none() && content.is_err();
-        if self.taken.as_ref() == Some(&content) {
-            self.seen = None;
-        } else if settled || self.seen.as_ref() == Some(&content) {
-            self.seen = None;
+        let is_settled = self.content.taken.is_none() && content.is_err();
+        if let Some(content) = self.content.consider(content, is_settled).cloned() {
             self.take(&content);
-            self.taken = Some(content);
-        } else {
-            self.seen = Some(content);
         }
     }
 

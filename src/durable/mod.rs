@@ -400,23 +400,39 @@ pub fn overwrite_if_there(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Those of reading, creating, writing, syncing and renaming.
 pub fn install_executable(from: &Path, directory: &Path, name: &str, unique: &str) -> io::Result<PathBuf> {
-    let temporary = directory.join(format!(".{name}.{unique}"));
     let target = directory.join(name);
     let mut source = File::open(from)?;
-    let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
-    let copied = (|| {
-        io::copy(&mut source, &mut copy)?;
-        // Whatever the umask is, other users' containers are to run it.
-        copy.set_permissions(fs::Permissions::from_mode(0o755))?;
-        copy.sync_all()?;
-        fs::rename(&temporary, &target)?;
+    // Whatever the umask is, other users' containers are to run it.
+    put(&target, 0o755, unique, |copy| io::copy(&mut source, copy).map(drop))?;
+    Ok(target)
+}
+
+/// Puts a file in the place of another, if there is one, so that whoever reads it sees the old one or the whole new one. `unique` is as
+/// for [`install_executable`].
+///
+/// # Errors
+/// Those of creating, writing, syncing and renaming.
+pub fn replace_file(path: &Path, bytes: &[u8], mode: u32, unique: &str) -> io::Result<()> {
+    put(path, mode, unique, |file| Write::write_all(file, bytes))
+}
+
+fn put(target: &Path, mode: u32, unique: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let temporary = directory.join(format!(".{}.{unique}", name.display()));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let done = (|| {
+        write(&mut file)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&temporary, target)?;
         open_directory(directory)?.sync_all()
     })();
-    if copied.is_err() {
+    if done.is_err() {
         // What was renamed already is no longer there to be removed.
         fs::remove_file(&temporary).unwrap_or(());
     }
-    copied.map(|()| target)
+    done
 }
 
 #[cfg(test)]

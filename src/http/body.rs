@@ -16,7 +16,7 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 /// How long.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The memory that bodies may take, over all connections. Clones share it.
+/// The memory that bodies may take, of requests or of answers, over all connections. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Budget {
     used: Arc<AtomicUsize>,
@@ -25,7 +25,7 @@ pub struct Budget {
 
 /// A part of the budget; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Reserved {
+pub struct Reserved {
     budget: Budget,
     bytes: usize,
 }
@@ -37,14 +37,17 @@ impl Budget {
         Self { used: Arc::default(), bytes_max }
     }
 
-    fn reserve(&self) -> Reserved {
+    /// Reserves nothing yet.
+    #[must_use]
+    pub fn reserve(&self) -> Reserved {
         Reserved { budget: self.clone(), bytes: 0 }
     }
 }
 
 impl Reserved {
     /// Reserves more, so that it is `bytes` in all; false if there is not so much.
-    fn grow_to(&mut self, bytes: usize) -> bool {
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let used = self.budget.used.fetch_add(more, Ordering::Relaxed) + more;
         if used > self.budget.bytes_max {

@@ -7,6 +7,7 @@
 //! makes room for a new one: whoever holds many open can't lock others out.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -15,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use http_body_util::Either;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,7 +31,7 @@ use tracing::{debug, warn};
 
 use super::append::queue_plain;
 use super::problem::{Code, Problem};
-use super::{Api, Routes, plain};
+use super::{Answer, Api, Routes, plain};
 use crate::clock;
 use crate::writer::Receipt;
 
@@ -46,6 +48,8 @@ pub struct Limits {
     pub body_time_max: Duration,
     /// How long a connection may idle between requests.
     pub idle_time_max: Duration,
+    /// How long whoever reads an answer that comes in parts may take nothing of it.
+    pub stall_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -56,6 +60,7 @@ impl Default for Limits {
             header_time_max: Duration::from_secs(5),
             body_time_max: Duration::from_secs(10),
             idle_time_max: Duration::from_secs(75),
+            stall_time_max: Duration::from_secs(30),
         }
     }
 }
@@ -95,6 +100,8 @@ struct Connection {
     waiting_since_ms: AtomicU64,
     /// When the present headers, or the present body, began.
     phase_since_ms: AtomicU64,
+    /// Since when the client has taken nothing of what lies ready for it; 0 while it does.
+    stalled_since_ms: AtomicU64,
     /// The phase that has taken too long, if one has since the last answer.
     late: AtomicU8,
     /// Tells the connection's task that it is late, in the way of another, or to end.
@@ -111,8 +118,10 @@ mod phase {
     pub(super) const BODY: u8 = 2;
     /// Us.
     pub(super) const ANSWER: u8 = 3;
+    /// The rest of an answer that comes in parts; of those for whoever reads only.
+    pub(super) const SENDING: u8 = 4;
     /// None of these.
-    pub(super) const NONE: u8 = 4;
+    pub(super) const NONE: u8 = 5;
 }
 
 impl Server {
@@ -304,7 +313,7 @@ impl Server {
         if bytes.is_empty() {
             return Poll::Ready(Ok(None));
         }
-        let queued = plain::body(bytes, self.routes.hosts).and_then(|body| queue_plain(api, body));
+        let queued = plain::body(bytes, &self.routes.hosts).and_then(|body| queue_plain(api, body));
         Poll::Ready(Ok(Some(match queued {
             Some(receipt) => {
                 connection.phase.store(phase::ANSWER, Ordering::Relaxed);
@@ -315,18 +324,26 @@ impl Server {
     }
 
     /// Serves a connection with all of HTTP; `ahead` was read from it already.
-    async fn serve_any(&self, stream: TcpStream, ahead: Vec<u8>, connection: &Arc<Connection>) {
+    async fn serve_any<S: Stream>(&self, stream: S, ahead: Vec<u8>, connection: &Arc<Connection>) {
         let registry = &self.registry;
+        let is_for_readers = self.routes.is_for_readers();
         let io = TokioIo::new(Watched { stream, ahead, is_writing: false, connection: Arc::clone(connection) });
         let service = service_fn(|request: hyper::Request<Incoming>| async {
             let request = request.map(|body| Arriving::new(body, registry.limits.body_time_max, connection));
             let response = self.routes.answer(request).await;
+            if is_for_readers {
+                connection.begin(phase::SENDING);
+                let sending =
+                    |body| Sending { body, registry: Arc::clone(registry), connection: Arc::clone(connection) };
+                return Ok::<_, Infallible>(response.map(|body| Either::Right(Body::new(sending(body)))));
+            }
             registry.answered(connection);
-            Ok::<_, Infallible>(response)
+            Ok(response)
         });
         let mut served = http1::Builder::new()
-            // Whoever says that nothing more will come still wants the answer.
-            .half_close(true)
+            // Whoever says that nothing more will come still wants the answer. A search ends when its client goes away, which
+            // looks no different.
+            .half_close(!is_for_readers)
             .writev(false)
             .max_header_size(registry.limits.header_bytes_max)
             // Beyond the head, so that it is the limit above that refuses one.
@@ -400,6 +417,7 @@ impl Registry {
                         phase: AtomicU8::new(phase::IDLE),
                         waiting_since_ms: AtomicU64::new(now_ms()),
                         phase_since_ms: AtomicU64::new(0),
+                        stalled_since_ms: AtomicU64::new(0),
                         late: AtomicU8::new(phase::NONE),
                         end: Notify::new(),
                     });
@@ -412,7 +430,11 @@ impl Registry {
                 }
                 let longest = connections
                     .iter()
-                    .filter(|connection| connection.phase.load(Ordering::Relaxed) != phase::ANSWER)
+                    .filter(|connection| match connection.phase.load(Ordering::Relaxed) {
+                        phase::ANSWER => false,
+                        phase::SENDING => connection.stalled_since_ms.load(Ordering::Relaxed) > 0,
+                        _ => true,
+                    })
                     .min_by_key(|connection| connection.waiting_since_ms.load(Ordering::Relaxed));
                 if let Some(longest) = longest {
                     longest.end.notify_one();
@@ -457,6 +479,10 @@ impl Connection {
             phase::IDLE => passed(&self.waiting_since_ms) >= limits.idle_time_max,
             phase::HEADERS => passed(&self.phase_since_ms) >= limits.header_time_max,
             phase::BODY => passed(&self.phase_since_ms) >= limits.body_time_max,
+            phase::SENDING => {
+                let is_stalled = self.stalled_since_ms.load(Ordering::Relaxed) > 0;
+                is_stalled && passed(&self.stalled_since_ms) >= limits.stall_time_max
+            }
             // Commits have their own limit.
             _ => false,
         }
@@ -471,9 +497,14 @@ enum Read {
     Other(Vec<u8>),
 }
 
-/// A stream that notes when the first byte of a request arrives.
-struct Watched {
-    stream: TcpStream,
+/// What requests come from, and answers go to.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A stream that notes when the first byte of a request arrives, and since when nothing of an answer is taken.
+struct Watched<S> {
+    stream: S,
     /// What was read before.
     ahead: Vec<u8>,
     /// An answer is on its way that the client has not taken in full.
@@ -481,7 +512,7 @@ struct Watched {
     connection: Arc<Connection>,
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = if self.ahead.is_empty() {
@@ -502,10 +533,20 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S> Watched<S> {
+    fn note<T>(&mut self, written: &Poll<T>) {
+        let was_writing = std::mem::replace(&mut self.is_writing, written.is_pending());
+        if self.is_writing != was_writing {
+            let since = if self.is_writing { now_ms().max(1) } else { 0 };
+            self.connection.stalled_since_ms.store(since, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.is_writing = written.is_pending();
+        self.note(&written);
         written
     }
 
@@ -515,7 +556,7 @@ impl AsyncWrite for Watched {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.is_writing = written.is_pending();
+        self.note(&written);
         written
     }
 
@@ -529,6 +570,37 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The body of an answer that comes in parts: when it ends, or nobody wants it any more, the connection waits for the next
+/// request.
+struct Sending {
+    body: Answer,
+    registry: Arc<Registry>,
+    connection: Arc<Connection>,
+}
+
+impl hyper::body::Body for Sending {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.registry.answered(&self.connection);
     }
 }
 

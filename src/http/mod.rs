@@ -32,12 +32,13 @@ use hyper::http::uri::{PathAndQuery, Uri};
 use tower_service::Service;
 
 pub use self::append::{Answers, BATCH_BYTES_MAX, BODY_BYTES_MAX};
-pub use self::body::Budget;
+pub use self::body::{Budget, Reserved};
 use self::connections::Arriving;
 pub use self::connections::{Limits, Server};
 pub use self::drain::Drain;
-pub use self::guard::Hosts;
+pub use self::guard::{Hosts, check as check_host};
 pub use self::probes::Readiness;
+pub(crate) use self::problem::Members as ProblemMembers;
 pub use self::problem::{AUDIT_WRITTEN, Code, Problem};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Metrics;
@@ -76,7 +77,8 @@ pub struct Routes {
     api: Option<Arc<Api>>,
     router: Router,
     hosts: Hosts,
-    metrics: Arc<Metrics>,
+    /// Counts refusals; nothing does where there are only answers to whoever reads.
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// The body of an answer: to events and refusals it is there as a whole, else it is axum's.
@@ -92,19 +94,33 @@ impl Routes {
             metrics.refused_requests_total.with_label_values(&[code.name()]).inc_by(0);
         }
         let router = probe_routes(&api.readiness, &metrics);
-        Self { api: Some(Arc::new(api)), router, hosts, metrics }
+        Self { api: Some(Arc::new(api)), router, hosts, metrics: Some(metrics) }
     }
 
     /// The probes and the metrics alone, for Prometheus and whoever else is outside of the pod.
     #[must_use]
     pub fn probes(readiness: &Arc<Readiness>, metrics: &Arc<Metrics>) -> Self {
         let router = probe_routes(readiness, metrics);
-        Self { api: None, router, hosts: Hosts::Any, metrics: Arc::clone(metrics) }
+        Self { api: None, router, hosts: Hosts::Any, metrics: Some(Arc::clone(metrics)) }
+    }
+
+    /// Routes for whoever reads. All of their requests go to the router as they are, which looks at the `Host` itself
+    /// ([`check_host`]); answers may take as long as somebody takes them.
+    #[must_use]
+    pub fn reading(router: Router) -> Self {
+        Self { api: None, router, hosts: Hosts::Any, metrics: None }
+    }
+
+    fn is_for_readers(&self) -> bool {
+        self.metrics.is_none()
     }
 
     /// Counts a refusal.
     pub(crate) fn count(&self, problem: Problem) -> Problem {
-        count(&self.metrics, &problem);
+        match &self.metrics {
+            Some(metrics) => count(metrics, &problem),
+            None => return problem.of_reading(),
+        }
         problem
     }
 
@@ -112,11 +128,12 @@ impl Routes {
     async fn answer(&self, request: hyper::Request<Arriving>) -> hyper::Response<Answer> {
         let (mut parts, mut body) = request.into_parts();
         let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-        if parts.uri.path().contains("//") {
+        if !self.is_for_readers() && parts.uri.path().contains("//") {
             parts.uri = collapse_slashes(&parts.uri);
         }
-        let mut response = if let Err(problem) = guard::check(&parts, self.hosts) {
-            refuse(&self.metrics, &problem, &parts, &mut body).await.map(Either::Left)
+        let guarded = self.metrics.as_ref().zip(guard::check(&parts, &self.hosts).err());
+        let mut response = if let Some((metrics, problem)) = guarded {
+            refuse(metrics, &problem, &parts, &mut body).await.map(Either::Left)
         } else if let Some(api) = self.api.as_ref().filter(|_| parts.uri.path() == "/append") {
             append_or_refuse(api, &parts, &mut body).await.map(Either::Left)
         } else {

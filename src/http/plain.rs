@@ -13,7 +13,7 @@ const HEADERS_MAX: usize = 16;
 const IGNORED: [&str; 4] = ["user-agent", "accept", "accept-encoding", "accept-language"];
 
 /// The body of a plain request, if that is all that there is in `bytes`.
-pub(super) fn body(bytes: &[u8], hosts: Hosts) -> Option<&[u8]> {
+pub(super) fn body<'b>(bytes: &'b [u8], hosts: &Hosts) -> Option<&'b [u8]> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let Ok(httparse::Status::Complete(head_length)) = request.parse(bytes) else { return None };
@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn is_plain(bytes: &[u8]) -> bool {
-        body(bytes, Hosts::Loopback).inspect(|body| assert_eq!(*body, BODY.as_bytes())).is_some()
+        body(bytes, &Hosts::Loopback).inspect(|body| assert_eq!(*body, BODY.as_bytes())).is_some()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -50,6 +50,14 @@ pub enum Code {
     StorageFull,
     /// A probe's answer: the next append would probably fail.
     NotReady,
+    /// Whoever asks to read shows no token that is known and in force.
+    Unauthorized,
+    /// The route knows no parameter of this name.
+    UnknownParameter,
+    /// A parameter's value can't be used.
+    BadParameter,
+    /// The cursor is none of ours, or of another query.
+    BadCursor,
 }
 
 impl Code {
@@ -97,6 +105,10 @@ impl Code {
             }
             Self::StorageFull => ("storage_full", StatusCode::INSUFFICIENT_STORAGE, "The audit storage is full"),
             Self::NotReady => ("not_ready", StatusCode::SERVICE_UNAVAILABLE, "Not ready"),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed"),
+            Self::UnknownParameter => ("unknown_parameter", StatusCode::BAD_REQUEST, "There is no such parameter"),
+            Self::BadParameter => ("bad_parameter", StatusCode::BAD_REQUEST, "A parameter can't be used"),
+            Self::BadCursor => ("bad_cursor", StatusCode::BAD_REQUEST, "The cursor can't be used"),
         }
     }
 
@@ -105,6 +117,18 @@ impl Code {
     pub fn name(self) -> &'static str {
         self.facts().0
     }
+
+    /// The status of its answer.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        self.facts().1
+    }
+
+    /// What it is about, for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        self.facts().2
+    }
 }
 
 /// A refusal, on its way to the client.
@@ -112,29 +136,58 @@ impl Code {
 pub struct Problem {
     /// Its code, which also decides the status.
     pub code: Code,
-    /// What is wrong and where. Never the client's data.
+    /// What is wrong and where. Never the data of an event.
     detail: Cow<'static, str>,
-    written: Written,
+    /// What is on disk of a request to append; nothing where there is no appending.
+    written: Option<Written>,
     /// The line of a batch.
     line: Option<usize>,
+    parameter: Option<String>,
+    /// The byte of the parameter's value at which it stops making sense.
+    offset: Option<usize>,
     allow: Option<&'static str>,
 }
 
-/// The members of `application/problem+json`.
-#[derive(Serialize)]
-struct Members<'a> {
+/// A refusal, as `application/problem+json` (RFC 9457).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Members<'a> {
+    /// What it is about.
     title: &'a str,
+    /// The status of the answer.
     status: u16,
+    /// What is wrong, and where.
     detail: &'a str,
+    /// A name that stays the same.
     code: &'a str,
+    /// The line of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
+    /// The parameter that is at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'a str>,
+    /// The byte of its value at which it stops making sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
 }
 
 impl Problem {
     /// A refusal of something that left nothing on disk.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), written: Written::No, line: None, allow: None }
+        let written = Some(Written::No);
+        Self { code, detail: detail.into(), written, line: None, parameter: None, offset: None, allow: None }
+    }
+
+    /// The refusal of a parameter, with the byte of its value that is at fault, if it is one.
+    #[must_use]
+    pub fn parameter(code: Code, name: &str, offset: Option<usize>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { parameter: Some(name.to_owned()), offset, ..Self::new(code, detail) }
+    }
+
+    /// The same where nothing can be appended, so that there is nothing to say about it.
+    #[must_use]
+    pub fn of_reading(self) -> Self {
+        Self { written: None, ..self }
     }
 
     /// The refusal of a method, with those that are allowed.
@@ -157,9 +210,17 @@ impl Problem {
         bytes
     }
 
-    fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let (name, status, title) = self.code.facts();
-        let members = Members { title, status: status.as_u16(), detail: &self.detail, code: name, line: self.line };
+        let members = Members {
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            code: name,
+            line: self.line,
+            parameter: self.parameter.as_deref(),
+            offset: self.offset,
+        };
         serde_json::to_vec(&members).expect("strings and numbers can be written")
     }
 
@@ -171,13 +232,16 @@ impl Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(
-            AUDIT_WRITTEN,
-            HeaderValue::from_static(match self.written {
+        if let Some(written) = self.written {
+            let written = match written {
                 Written::No => "no",
                 Written::Unknown => "unknown",
-            }),
-        );
+            };
+            headers.insert(AUDIT_WRITTEN, HeaderValue::from_static(written));
+        }
+        if self.code == Code::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if matches!(self.code, Code::Overloaded | Code::ShuttingDown) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -220,14 +284,16 @@ impl From<AppendError> for Problem {
             AppendError::Busy => Self::new(Code::Overloaded, "the queue of lines is full; try again"),
             AppendError::Closed => Self::new(Code::ShuttingDown, "no further events are taken"),
             AppendError::TooLong(error) => Self::new(Code::TooLarge, error.to_string()),
-            AppendError::Stalled(written) => {
-                Self { written, ..Self::new(Code::StorageStalled, "the file system has not finished for 30 seconds") }
-            }
-            AppendError::Refused(refusal) if refusal.full => {
-                Self { written: refusal.written, ..Self::new(Code::StorageFull, "no space left for audit events") }
-            }
+            AppendError::Stalled(written) => Self {
+                written: Some(written),
+                ..Self::new(Code::StorageStalled, "the file system has not finished for 30 seconds")
+            },
+            AppendError::Refused(refusal) if refusal.full => Self {
+                written: Some(refusal.written),
+                ..Self::new(Code::StorageFull, "no space left for audit events")
+            },
             AppendError::Refused(refusal) => Self {
-                written: refusal.written,
+                written: Some(refusal.written),
                 ..Self::new(Code::StorageFailed, "the file system of the audit log returned an error; see its log")
             },
         }

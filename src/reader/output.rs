@@ -15,6 +15,7 @@ use unicode_width::UnicodeWidthChar;
 
 use super::error::{FilterError, is_hidden};
 use super::field::{Field, Place, Value};
+use super::number::Decimal;
 use super::record::Record;
 use super::view;
 use super::when::Zone;
@@ -151,7 +152,7 @@ pub struct Encoder(Form);
 enum Form {
     Ndjson(Option<Columns>),
     Json { columns: Option<Columns>, is_first: bool },
-    Csv(Columns),
+    Csv { columns: Columns, is_safe: bool },
     Table(Table),
 }
 
@@ -162,9 +163,19 @@ impl Encoder {
         Self(match layout {
             Layout::Ndjson(columns) => Form::Ndjson(columns),
             Layout::Json(columns) => Form::Json { columns, is_first: true },
-            Layout::Csv(columns) => Form::Csv(columns),
+            Layout::Csv(columns) => Form::Csv { columns, is_safe: false },
             Layout::Table { columns, zone, width } => Form::Table(Table::new(columns, zone, width)),
         })
+    }
+
+    /// The same for spreadsheets: in csv, a cell that they would run as a formula gets a `'` before it, by which they take it for text.
+    /// Numbers stay as they are.
+    #[must_use]
+    pub fn for_spreadsheets(mut self) -> Self {
+        if let Form::Csv { is_safe, .. } = &mut self.0 {
+            *is_safe = true;
+        }
+        self
     }
 
     /// Adds what comes before all records.
@@ -172,7 +183,7 @@ impl Encoder {
         match &mut self.0 {
             Form::Ndjson(_) => {}
             Form::Json { .. } => out.push(b'['),
-            Form::Csv(columns) => write_csv(columns.0.iter().map(|column| column.title.as_str()), out),
+            Form::Csv { columns, .. } => write_csv(columns.0.iter().map(|column| column.title.as_str()), out),
             Form::Table(table) => table.begin(),
         }
     }
@@ -192,8 +203,11 @@ impl Encoder {
                 *is_first = false;
                 write_object(columns.as_ref(), record, place, out)
             }
-            Form::Csv(columns) => {
-                let (cells, is_ambiguous) = cells(columns, record, place);
+            Form::Csv { columns, is_safe } => {
+                let (mut cells, is_ambiguous) = cells(columns, record, place);
+                for cell in cells.iter_mut().filter(|cell| *is_safe && is_formula(cell)) {
+                    cell.insert(0, '\'');
+                }
                 write_csv(cells.iter().map(String::as_str), out);
                 is_ambiguous
             }
@@ -245,6 +259,12 @@ fn cells(columns: &Columns, record: &Record<'_>, place: &Place<'_>) -> (Vec<Stri
         value.map(Value::text).unwrap_or_default()
     };
     (columns.0.iter().map(cell).collect(), is_any_ambiguous)
+}
+
+/// Whether a spreadsheet may take a cell for a formula (OWASP, "CSV Injection"). A number is none, with its sign.
+fn is_formula(cell: &str) -> bool {
+    const SIGNS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+    cell.starts_with(SIGNS) && Decimal::parse(cell).is_none()
 }
 
 /// Writes a row as RFC 4180 §2 has it.
@@ -620,6 +640,32 @@ ts                        event     message
                 prop_assert!(!line.chars().any(is_hidden), "{:?}", line);
                 prop_assert!(line.chars().filter_map(UnicodeWidthChar::width).sum::<usize>() <= width, "{:?}", line);
             }
+        }
+    }
+
+    #[test]
+    fn formulas_are_neutralised_where_that_is_asked_for_and_nothing_else_is_changed() {
+        let layout = || Layout::Csv(columns("event,message,meta.n"));
+        let lines = |event: &str, message: &str, n: &str| line(event, message, &format!("{{\"n\":{n}}}"));
+        for (event, safe) in [
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
+            ("\\t=1", "'\t=1"),
+            ("＝1", "'＝1"),
+            ("-12.5e3", "-12.5e3"),
+            ("a=1", "a=1"),
+            ("", ""),
+        ] {
+            let line = lines(event, "x", "-7");
+            let mut encoder = Encoder::new(layout()).for_spreadsheets();
+            let mut out = Vec::new();
+            encoder.record(&Record::parse(line.as_bytes()).unwrap(), &HERE, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{safe},x,-7\r\n"), "{event}");
+            let plain = encoded(layout(), &[line]);
+            let asked: String = serde_json::from_str(&format!("\"{event}\"")).unwrap();
+            assert_eq!(plain, format!("event,message,meta.n\r\n{asked},x,-7\r\n"), "{event}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One segment -> the records in it that are asked for.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -12,7 +13,7 @@ use super::lines::{Backwards, Block, Bounds, Buffer, Content, Forwards, Line, Op
 use super::listing::{Listing, Segment, Sources};
 use super::look::Likeness;
 use super::record::{Damage, Record};
-use super::search::{Coverage, Found, Notice, Progress};
+use super::search::{After, Coverage, Found, Notice, Progress};
 use crate::record::{Compression, Timestamp};
 
 /// What is asked of every segment.
@@ -25,6 +26,10 @@ pub(super) struct Asked<'s> {
     pub(super) progress: Option<&'s Progress>,
     /// Nothing is read of a plain segment beyond its length when it was listed.
     pub(super) is_as_listed: bool,
+    /// Nothing is read of some segments beyond so many bytes.
+    pub(super) limits: Option<&'s HashMap<u32, u64>>,
+    /// Records up to this one were seen before.
+    pub(super) after: Option<&'s After>,
     pub(super) depth: Depth,
     /// Held by the thread that unpacks a segment that takes much memory.
     pub(super) unpacking: Mutex<()>,
@@ -44,6 +49,11 @@ pub(super) enum Depth {
 impl<'s> Asked<'s> {
     pub(super) fn segment(&self, number: u32) -> &'s Segment {
         &self.listing.segments[number as usize]
+    }
+
+    /// How much of a segment may be read at most.
+    pub(super) fn limit(&self, number: u32) -> u64 {
+        self.limits.and_then(|limits| limits.get(&number)).copied().unwrap_or(u64::MAX)
     }
 
     fn workspace(&self, segment: &Segment) -> Option<&'s str> {
@@ -92,7 +102,8 @@ impl<'s> Scan<'s> {
         };
         // The length of a compressed file says nothing of its content.
         let is_cut = asked.is_as_listed && segment.compression() == Compression::Plain;
-        let until = if is_cut { segment.bytes } else { u64::MAX };
+        let listed = if is_cut { segment.bytes } else { u64::MAX };
+        let until = asked.limit(number).min(listed);
         let span = Span { until, ..Span::ALL };
         Some(Self { asked, number, segment, path, open, span, bytes_told: Cell::new(0) })
     }
@@ -292,12 +303,13 @@ impl<'s> Scan<'s> {
     ) -> ControlFlow<()> {
         let filter = self.asked.filter;
         let place = Place { segment: &self.path, index, rank: self.segment.name.rank() };
-        if !filter.matches(record, &place) {
+        let is_seen = || self.asked.after.is_some_and(|after| !after.is_before(record.ts, self.segment, index));
+        if !filter.matches(record, &place) || is_seen() {
             return ControlFlow::Continue(());
         }
         let is_ambiguous = filter.is_ambiguous(record, &place);
         coverage.ambiguous += u64::from(is_ambiguous);
-        let is_compressed = self.segment.compression() != Compression::Plain;
+        let is_compressed = self.open.compression() != Compression::Plain;
         take(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })
     }
 

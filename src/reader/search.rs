@@ -4,7 +4,7 @@
 //! Where the first and last line of a segment of ours are intact and in order, they bound the rest.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -126,6 +126,31 @@ impl Found<'_> {
     }
 }
 
+/// A record's place in an order: what comes behind it is still to be seen.
+#[derive(Debug, Clone)]
+pub struct After {
+    /// The order.
+    pub order: Order,
+    /// Its time.
+    pub ts: Timestamp,
+    /// Its segment, which may no longer be there.
+    pub segment: Segment,
+    /// The number of its line.
+    pub index: u64,
+}
+
+impl After {
+    /// Whether a record comes behind it.
+    pub(super) fn is_before(&self, ts: Timestamp, segment: &Segment, index: u64) -> bool {
+        let by_place = || segment.by_path(&self.segment).then(index.cmp(&self.index));
+        let ascending = ts.cmp(&self.ts).then_with(by_place);
+        match self.order {
+            Order::Ascending => ascending.is_gt(),
+            Order::Descending => ascending.is_lt(),
+        }
+    }
+}
+
 /// How far a search has come: what a terminal may show meanwhile. What was read is counted as it lies on disk.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -162,6 +187,8 @@ impl<'s> Search<'s> {
             is_stopped,
             progress: None,
             is_as_listed: false,
+            limits: None,
+            after: None,
             depth: Depth::Matching,
             unpacking: Mutex::default(),
         };
@@ -185,6 +212,19 @@ impl<'s> Search<'s> {
     #[must_use]
     pub fn as_listed(self) -> Self {
         Self { asked: Asked { is_as_listed: true, ..self.asked }, ..self }
+    }
+
+    /// Of these plain segments, by their numbers in the listing, no more is read than so many bytes, even if they are packed meanwhile;
+    /// those of 0 bytes are not there.
+    #[must_use]
+    pub fn limited(self, limits: &'s HashMap<u32, u64>) -> Self {
+        Self { asked: Asked { limits: Some(limits), ..self.asked }, ..self }
+    }
+
+    /// Leaves out the records up to one that was seen before.
+    #[must_use]
+    pub fn after(self, after: &'s After) -> Self {
+        Self { asked: Asked { after: Some(after), ..self.asked }, ..self }
     }
 
     /// Tells meanwhile how far it has come.
@@ -353,7 +393,8 @@ impl<'s> Search<'s> {
             notice(Notice::Unreadable { path: &trouble.path.display().to_string(), error: &trouble.error });
         }
         let is_everybodys = *filter.scope() == Scope::All;
-        let segments = if is_everybodys { listing.segments.len() as u64 } else { 0 };
+        let absent = self.asked.limits.map_or(0, |limits| limits.values().filter(|bytes| **bytes == 0).count());
+        let segments = if is_everybodys { (listing.segments.len() - absent) as u64 } else { 0 };
         let unreadable = listing.troubles.len() as u64;
         Coverage { segments, unreadable, ..Coverage::default() }
     }
@@ -367,8 +408,10 @@ impl<'s> Search<'s> {
             in_time && self.asked.may_be_in(segment)
         };
         let numbered = (0..).zip(&self.asked.listing.segments);
-        let candidates: Vec<u32> =
-            numbered.filter(|(_, segment)| may_match(segment)).map(|(number, _)| number).collect();
+        let candidates: Vec<u32> = numbered
+            .filter(|(number, segment)| may_match(segment) && self.asked.limit(*number) > 0)
+            .map(|(number, _)| number)
+            .collect();
         self.asked.progress(|progress| (&progress.segments_total, candidates.len() as u64));
         let bytes = || candidates.iter().map(|number| self.asked.segment(*number).bytes).sum();
         self.asked.progress(|progress| (&progress.bytes_total, bytes()));

@@ -7,6 +7,7 @@ mod accepted;
 mod clients;
 mod clock;
 mod config;
+mod console;
 mod counting;
 mod docs;
 mod durability;

@@ -168,6 +168,20 @@ impl Segment {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     }
 
+    /// What a segment of this path would be listed as, whether or not there is one: the inverse of [`Segment::path`]. `None` if no
+    /// segment has such a path.
+    #[must_use]
+    pub fn named(sources: &Sources, path: &str) -> Option<Self> {
+        let prefix = |source| sources.prefix(source).map_or(String::new(), |name| format!("{name}/"));
+        let source = (0..sources.0.len()).find(|source| path.starts_with(&prefix(*source)))?;
+        let below = &path[prefix(source).len()..];
+        let (folder, name) = below.rsplit_once('/').unwrap_or(("", below));
+        let name: SegmentName = name.parse().ok()?;
+        let (id, modified) = (FileId { dev: 0, ino: 0 }, Timestamp::from_millis(0));
+        let segment = Self { source, folder: folder.into(), name, bytes: 0, id, modified };
+        (segment.path(sources) == path).then_some(segment)
+    }
+
     /// The job whose lines it should hold: the name of the folder that it lies in. `None` directly in the directory, or in
     /// a folder `audit` directly in that.
     #[must_use]
@@ -210,8 +224,9 @@ impl Segment {
         }
     }
 
-    /// The order of segments: by the time in the name, directory, path.
-    fn order(&self, other: &Self) -> Ordering {
+    /// The order of segments: by the time in the name, directory, path. Equal are those of one path, however they are packed.
+    #[must_use]
+    pub fn order(&self, other: &Self) -> Ordering {
         let key = |segment: &Self| (segment.name.oldest(), segment.source);
         key(self).cmp(&key(other)).then_with(|| self.path_order(other))
     }
@@ -256,20 +271,20 @@ impl Segment {
 }
 
 /// Something that could not be looked at: segments may lie there that nobody has seen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Trouble {
     /// The number of the directory among the [`Sources`].
     pub source: usize,
     /// Where.
     pub path: PathBuf,
     /// Why.
-    pub error: io::Error,
+    pub error: Arc<io::Error>,
     /// The folder below which the view is not complete, relative to the directory.
     below: String,
 }
 
 /// All segments of some directories, and what could not be looked at.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Listing {
     /// By the time in the name (of a daily name: the beginning of its day), directory and path.
     pub segments: Vec<Segment>,
@@ -380,7 +395,7 @@ impl Listing {
                 Err(error) => {
                     let path = sources.0[segment.source].path.join(&*segment.folder).join(segment.name.to_string());
                     let below = segment.folder.to_string();
-                    self.troubles.push(Trouble { source: segment.source, path, error, below });
+                    self.troubles.push(Trouble { source: segment.source, path, error: Arc::new(error), below });
                 }
             }
         }
@@ -420,8 +435,11 @@ impl Listing {
         changes.appeared.retain(|segment| !is_among(&before, segment) && is_shown(segment));
     }
 
-    /// The number of the segment of the same path.
-    pub(super) fn position(&self, segment: &Segment) -> Result<usize, usize> {
+    /// The number of the segment of the same path, however it is packed.
+    ///
+    /// # Errors
+    /// There is none; it would have this number.
+    pub fn position(&self, segment: &Segment) -> Result<usize, usize> {
         self.segments.binary_search_by(|other| other.order(segment))
     }
 

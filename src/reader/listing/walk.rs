@@ -19,7 +19,7 @@ pub(super) const DEPTH_MAX: usize = 32;
 const SETTLES_AFTER_MS: i64 = 60_000;
 
 /// A folder as it was looked at, and those below it: 72 bytes, and its path, which its segments share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
     /// Relative to the directory.
     path: Arc<str>,
@@ -72,7 +72,7 @@ impl Walk {
     }
 
     fn trouble(&mut self, path: PathBuf, below: &str, error: io::Error) {
-        self.troubles.push(Trouble { source: self.source, path, error, below: below.to_owned() });
+        self.troubles.push(Trouble { source: self.source, path, error: Arc::new(error), below: below.to_owned() });
     }
 
     /// A folder that was known is no longer there, nor are those below it.

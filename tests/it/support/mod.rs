@@ -1,5 +1,6 @@
 //! The harness: a sidecar of one's own, requests down to the byte, and the files that it left.
 
+pub(crate) mod console;
 pub(crate) mod disk;
 pub(crate) mod inside;
 
@@ -387,13 +388,35 @@ impl Client {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        self.reader.read_exact(&mut body).ok()?;
+        let body = if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            self.read_chunks()?
+        } else {
+            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            let mut body = vec![0; length];
+            self.reader.read_exact(&mut body).ok()?;
+            body
+        };
         if status == 100 {
             return self.read();
         }
         Some(Response { status, headers, body })
+    }
+
+    /// The body of an answer that comes in chunks; `None` if it is cut off.
+    fn read_chunks(&mut self) -> Option<Vec<u8>> {
+        let (mut body, mut line) = (Vec::new(), String::new());
+        loop {
+            line.clear();
+            self.reader.read_line(&mut line).ok()?;
+            let length = usize::from_str_radix(line.trim_end(), 16).ok()?;
+            let start = body.len();
+            body.resize(start + length + 2, 0);
+            self.reader.read_exact(&mut body[start..]).ok()?;
+            body.truncate(start + length);
+            if length == 0 {
+                return Some(body);
+            }
+        }
     }
 
     /// Whether the other side has closed the connection; waits until it does or says something.
@@ -419,13 +442,19 @@ impl Response {
     /// Checks everything that each refusal promises, and returns the detail.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, code: &str) -> String {
+        assert!(matches!(self.header("audit-written"), Some("no" | "unknown")), "{}", self.text());
+        self.problem(status, code)
+    }
+
+    /// Asserts that it is a problem of this code, and returns its detail.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{}", self.text());
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.text());
         let problem = self.json();
         assert_eq!(problem["code"], code, "{problem}");
         assert_eq!(problem["status"], status, "{problem}");
         assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{problem}");
-        assert!(matches!(self.header("audit-written"), Some("no" | "unknown")), "{problem}");
         let detail = problem["detail"].as_str().expect("a detail");
         assert!(!detail.is_empty());
         detail.to_owned()

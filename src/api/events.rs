@@ -1,0 +1,272 @@
+//! Records: by pages, and one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::extract::{RawQuery, State};
+use axum::http::Uri;
+use axum::response::Response;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Console;
+use super::answer::{self, write_json};
+use super::caller::{Caller, Rows};
+use super::cursor::{self, Cursor};
+use super::filters::{self, FILTERS, ORDER};
+use super::library::View;
+use super::parameters::{Kind, Parameter, Parameters, bad};
+use super::search::{self, Searched};
+use crate::clock::{Clock, SystemClock};
+use crate::http::{Code, Problem};
+use crate::reader::field::Place;
+use crate::reader::filter::{Condition, Criteria, Filter};
+use crate::reader::listing::{Listing, Segment};
+use crate::reader::record::Record;
+use crate::reader::search::{After, Coverage};
+use crate::reader::sorted::Order;
+use crate::record::Timestamp;
+
+/// Records of a page where nobody says how many.
+const LIMIT: u64 = 40;
+/// Records of a page at most.
+const LIMIT_MAX: u64 = 1_000;
+/// Records that can be left out; whoever wants those behind goes on by cursor.
+const OFFSET_MAX: u64 = 1_000_000;
+/// A page ends with the record that makes it longer; a record has 2 MiB at most.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// What a page is asked for by, beside the filters.
+pub(super) const PAGE: &[Parameter] = &[
+    ORDER,
+    Parameter::new(
+        "limit",
+        Kind::Number { min: 1, max: LIMIT_MAX, default: Some(LIMIT) },
+        "At most so many records. A page may have fewer, as it ends when it has more than 2 MiB; `next` goes on.",
+    ),
+    Parameter::new(
+        "offset",
+        Kind::Number { min: 0, max: OFFSET_MAX, default: Some(0) },
+        "Leave out so many first. What is written meanwhile moves the others; a cursor does not mind.",
+    ),
+    Parameter::text(
+        "cursor",
+        "",
+        "`next` of the page before, with the same filters and order: the records behind it, of those that could be read at the first page.",
+    ),
+];
+
+/// A record: the members of its line, and where that lies.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Item<'r> {
+    /// The permalink's id, `segment:index`.
+    id: String,
+    /// The path of its segment below its directory, without `.gz` and `.zst`.
+    segment: &'r str,
+    /// The number of its line in the segment, from 0.
+    index: u64,
+    /// The rank that the segment's name tells.
+    rank: u32,
+    /// When it was written, in UTC: the sidecar's word.
+    #[schema(value_type = String, format = DateTime)]
+    ts: String,
+    /// The job that it is of: the sidecar's word.
+    job_id: &'r str,
+    /// The workspace that it is of: the sidecar's word.
+    workspace_id: &'r str,
+    /// What happened: the job's word.
+    event: &'r str,
+    /// The same for people: the job's word.
+    message: &'r str,
+    /// Any value, as it is spelt in the line: the job's word.
+    #[schema(value_type = serde_json::Value)]
+    meta: &'r RawValue,
+}
+
+impl<'r> Item<'r> {
+    pub(crate) fn new(record: &'r Record<'r>, place: &Place<'r>) -> Self {
+        Self {
+            id: format!("{}:{}", place.segment, place.index),
+            segment: place.segment,
+            index: place.index,
+            rank: place.rank,
+            ts: record.ts.to_string(),
+            job_id: &record.job_id,
+            workspace_id: &record.workspace_id,
+            event: &record.event,
+            message: &record.message,
+            meta: serde_json::from_str(record.meta).expect("a record's meta is JSON"),
+        }
+    }
+}
+
+/// A page of records.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Page<'r> {
+    /// The records, in order.
+    items: Vec<Item<'r>>,
+    /// The cursor of the next page; null on the last one.
+    next: Option<String>,
+    /// What was looked at.
+    searched: Searched,
+}
+
+/// `GET /api/v1/events`.
+pub(super) async fn page(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let asked = Asked::new(&console, query.as_deref(), caller)?;
+    let turn = console.gate.search().await?;
+    let asking = Arc::clone(&console);
+    let (bytes, rows) = search::run(turn, move |is_stopped| asked.answer(&asking, is_stopped)).await?;
+    answer::whole(&console, bytes, &rows)
+}
+
+/// What a page is asked for.
+struct Asked {
+    criteria: Criteria,
+    order: Order,
+    limit: usize,
+    offset: usize,
+    /// When the first page was asked for.
+    at: Timestamp,
+    fingerprint: u64,
+    /// The last record of the page before, and the snapshot that is shown.
+    after: Option<(After, Option<u64>)>,
+}
+
+impl Asked {
+    fn new(console: &Console, query: Option<&str>, caller: Caller) -> Result<Self, Problem> {
+        let parameters = Parameters::parse(query, &[FILTERS, PAGE])?;
+        let number = |name| -> Result<usize, Problem> {
+            Ok(parameters.number(name)?.unwrap_or_default().try_into().unwrap_or(usize::MAX))
+        };
+        let (limit, offset) = (number("limit")?, number("offset")?);
+        let order = filters::order(&parameters)?;
+        let fingerprint = cursor::fingerprint(&parameters.all_but(&["limit", "cursor"]));
+        let (mut at, mut after) = (SystemClock.now(), None);
+        if let Some(text) = parameters.one("cursor") {
+            let unusable = |detail| Problem::parameter(Code::BadCursor, "cursor", None, detail);
+            if parameters.one("offset").is_some() {
+                return Err(bad("offset", None, "a cursor says where to go on; leave the offset out"));
+            }
+            let cursor = Cursor::parse(text).ok_or_else(|| unusable("it is not the `next` of a page"))?;
+            if cursor.fingerprint != fingerprint {
+                return Err(unusable("it is the `next` of other filters, or of another order; send those of its page"));
+            }
+            let segment = Segment::named(console.library.sources(), &cursor.segment);
+            let segment = segment.ok_or_else(|| unusable("it is the `next` of other directories"))?;
+            at = cursor.asked;
+            let snapshot = (cursor.process == console.process).then_some(cursor.snapshot);
+            after = Some((After { order, ts: cursor.ts, segment, index: cursor.index }, snapshot));
+        }
+        let (criteria, _) = filters::criteria(&parameters, at, caller.scope)?;
+        Ok(Self { criteria, order, limit, offset, at, fingerprint, after })
+    }
+
+    fn answer(self, console: &Console, is_stopped: &std::sync::atomic::AtomicBool) -> Result<(Vec<u8>, Rows), Problem> {
+        let Self { mut criteria, order, limit, offset, at, fingerprint, after } = self;
+        let library = &console.library;
+        let (after, snapshot) = after.map_or((None, None), |(after, snapshot)| (Some(after), snapshot));
+        // A snapshot that is no longer kept is taken anew: what is behind the last record is still neither left out nor repeated.
+        let kept = snapshot.and_then(|id| Some((id, library.view(id)?)));
+        let (snapshot, View { listing, limits }) = kept.unwrap_or_else(|| library.take());
+        if let Some(After { ts, .. }) = after {
+            // What is before or behind the last record's time is on none of the pages to come.
+            match order {
+                Order::Ascending => criteria.since = criteria.since.max(Some(ts)),
+                Order::Descending => {
+                    let end = ts.plus_millis(1);
+                    criteria.until = Some(criteria.until.map_or(end, |until| until.min(end)));
+                }
+            }
+        }
+        let filter = Filter::new(criteria);
+        let mut searching =
+            search::prepare((library.sources(), &listing), &filter, is_stopped).as_listed().limited(&limits);
+        if let Some(after) = &after {
+            searching = searching.after(after);
+        }
+        let found = searching.sorted(order, Some(offset + limit + 1));
+        let (mut sorted, coverage) = found.map_err(|error| search::failed(&error))?;
+        for _ in 0..offset {
+            if sorted.next_line(&listing, library.sources()).map_err(|error| search::failed(&error))?.is_none() {
+                break;
+            }
+        }
+        let (mut body, mut count) = (b"{\"items\":[".to_vec(), 0);
+        let (mut last, mut has_more) = (None, false);
+        while let Some(line) = sorted.next_line(&listing, library.sources()).map_err(|error| search::failed(&error))? {
+            if count == limit || body.len() > PAGE_BYTES_MAX {
+                has_more = true;
+                break;
+            }
+            let segment = &listing.segments[line.segment];
+            let path = segment.path(library.sources());
+            // It was a record when it was found; one that was cut off meanwhile is none.
+            let Ok(record) = Record::parse(&line.line) else { continue };
+            let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
+            if count > 0 {
+                body.push(b',');
+            }
+            write_json(&Item::new(&record, &place), &mut body);
+            last = Some((record.ts, line.index, path));
+            count += 1;
+        }
+        let next = last.filter(|_| has_more).map(|(ts, index, segment)| {
+            Cursor { process: console.process, snapshot, asked: at, fingerprint, ts, index, segment }.text()
+        });
+        finish(&mut body, next, coverage);
+        Ok((body, Rows(Arc::new(AtomicU64::new(count as u64)))))
+    }
+}
+
+/// Ends a page; the pages that clients see are those of [`Page`].
+fn finish(body: &mut Vec<u8>, next: Option<String>, coverage: Coverage) {
+    let rest = answer::json(&Page { items: Vec::new(), next, searched: coverage.into() });
+    let items = b"{\"items\":[";
+    body.extend_from_slice(&rest[items.len()..]);
+}
+
+/// `GET /api/v1/events/{id}`.
+pub(super) async fn one(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Parameters::parse(query.as_deref(), &[])?;
+    let nothing = || Problem::new(Code::NotFound, "there is no such record");
+    let id =
+        uri.path().rsplit('/').next().and_then(|id| percent_decode_str(id).decode_utf8().ok()).ok_or_else(nothing)?;
+    let (segment, index) = id.rsplit_once(':').ok_or_else(nothing)?;
+    let is_number = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+    let index: u64 = index.parse().ok().filter(|_| is_number).ok_or_else(nothing)?;
+    let segment = Segment::named(console.library.sources(), segment).ok_or_else(nothing)?;
+    let turn = console.gate.search().await?;
+    let asking = Arc::clone(&console);
+    let bytes = search::run(turn, move |is_stopped| {
+        let listing = asking.library.listing();
+        let mut alone = Listing::default();
+        alone.segments.extend(listing.position(&segment).map(|number| listing.segments[number].clone()));
+        let conditions =
+            vec![Condition::parse(&format!("index = {index}")).expect("a field, an operator and a number")];
+        let filter = Filter::new(Criteria { conditions, scope: caller.scope, ..Criteria::default() });
+        let search = search::prepare((asking.library.sources(), &alone), &filter, is_stopped);
+        let (found, coverage) = search.each(Vec::new, |found: &mut Vec<Vec<u8>>, hit| {
+            found.push(answer::json(&Item::new(hit.record, &hit.place)));
+            std::ops::ControlFlow::Break(())
+        });
+        if let Some(item) = found.into_iter().flatten().next() {
+            return Ok(item);
+        }
+        let is_unread = coverage.unreadable > 0;
+        Err(if is_unread { Problem::new(Code::StorageFailed, "its segment can't be read") } else { nothing() })
+    })
+    .await?;
+    answer::whole(&console, bytes, &Rows(Arc::new(AtomicU64::new(1))))
+}

@@ -1,0 +1,161 @@
+//! The segments that there are, kept up to date, and what they were like at earlier moments.
+//!
+//! Pages of one answer must show what was readable at the first of them, while writers go on. So the first page takes a
+//! [`Snapshot`]: the segments and their lengths at that moment. Segments only grow, so a snapshot is no copy: it notes, of those that
+//! have appeared or grown since, how long they were. A page reads no further than that.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::reader::listing::{Change, Changes, Listing, Segment, Sources};
+use crate::record::Compression;
+
+/// Snapshots that are kept: those that were asked for last.
+const SNAPSHOTS_MAX: usize = 256;
+/// What all of them note, over all segments: some 8 MiB.
+const NOTES_MAX: usize = 50_000;
+/// A listing is brought up to date once it is so many times as old as that took: walking takes at most a tenth of the time.
+const AGE_FACTOR: u32 = 10;
+/// And as soon as it is so old.
+const AGE_MAX: Duration = Duration::from_secs(2);
+
+/// The segments of some directories.
+#[derive(Debug)]
+pub(crate) struct Library {
+    sources: Sources,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Searches hold it as it was when they began.
+    listing: Arc<Listing>,
+    /// When it was last brought up to date.
+    refreshed: Option<Instant>,
+    /// How long that took.
+    took: Duration,
+    /// The most recently used last.
+    snapshots: VecDeque<Snapshot>,
+    taken: u64,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    id: u64,
+    /// In the order of segments.
+    notes: Vec<Note>,
+}
+
+/// What a segment was like that has changed since.
+#[derive(Debug, Clone)]
+struct Note {
+    segment: Segment,
+    /// Bytes of its content; 0 if it was not there.
+    bytes: u64,
+}
+
+/// Segments, and how far each may be read.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) listing: Arc<Listing>,
+    /// By their numbers in the listing, those of which not all may be read; 0: nothing of it.
+    pub(crate) limits: HashMap<u32, u64>,
+}
+
+impl Library {
+    pub(crate) fn new(sources: Sources) -> Self {
+        Self { sources, state: Mutex::default() }
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The segments that there are. Whatever was there two seconds ago is among them; in a small tree, some milliseconds ago.
+    pub(crate) fn listing(&self) -> Arc<Listing> {
+        Arc::clone(&self.up_to_date().listing)
+    }
+
+    /// Takes a snapshot; with it comes its id.
+    pub(crate) fn take(&self) -> (u64, View) {
+        let mut state = self.up_to_date();
+        let id = state.taken;
+        state.taken += 1;
+        // Without a note it is like the listing, which costs nothing until something changes.
+        state.snapshots.push_back(Snapshot { id, notes: Vec::new() });
+        state.shrink();
+        (id, View { listing: Arc::clone(&state.listing), limits: HashMap::new() })
+    }
+
+    /// What a snapshot shows; `None` if it is no longer kept.
+    pub(crate) fn view(&self, id: u64) -> Option<View> {
+        let mut state = self.lock();
+        let at = state.snapshots.iter().position(|snapshot| snapshot.id == id)?;
+        let snapshot = state.snapshots.remove(at)?;
+        let mut limits = HashMap::new();
+        for note in &snapshot.notes {
+            if let Ok(number) = state.listing.position(&note.segment) {
+                limits.insert(u32::try_from(number).expect("fewer than 2^32 segments"), note.bytes);
+            }
+        }
+        state.snapshots.push_back(snapshot);
+        Some(View { listing: Arc::clone(&state.listing), limits })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever finds it too old brings it up to date; the others wait for that.
+    fn up_to_date(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let age_max = (state.took * AGE_FACTOR).min(AGE_MAX);
+        if state.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= age_max) {
+            state.refresh(&self.sources);
+        }
+        state
+    }
+}
+
+impl State {
+    fn refresh(&mut self, sources: &Sources) {
+        let began = Instant::now();
+        if self.refreshed.is_none() {
+            self.listing = Arc::new(Listing::new(sources));
+        } else {
+            // A copy is made only if a search still looks at it.
+            let Changes { appeared, changed, .. } = Arc::make_mut(&mut self.listing).refresh(sources);
+            let absent = appeared.into_iter().map(|segment| Note { segment, bytes: 0 });
+            // What was packed was closed by then.
+            let grown = changed.into_iter().filter(|change| change.before.compression() == Compression::Plain);
+            let grown = grown.map(|Change { before, .. }| Note { bytes: before.bytes, segment: before });
+            let notes: Vec<Note> = absent.chain(grown).collect();
+            for snapshot in &mut self.snapshots {
+                snapshot.note(&notes);
+            }
+            self.shrink();
+        }
+        (self.refreshed, self.took) = (Some(Instant::now()), began.elapsed());
+    }
+
+    /// Lets go of the snapshots that were not asked for lately.
+    fn shrink(&mut self) {
+        let mut notes: usize = self.snapshots.iter().map(|snapshot| snapshot.notes.len()).sum();
+        while self.snapshots.len() > SNAPSHOTS_MAX || notes > NOTES_MAX {
+            let Some(oldest) = self.snapshots.pop_front() else { return };
+            notes -= oldest.notes.len();
+        }
+    }
+}
+
+impl Snapshot {
+    /// Notes what has changed since, of that of which nothing is noted yet.
+    fn note(&mut self, changed: &[Note]) {
+        let is_new = |note: &&Note| self.notes.binary_search_by(|noted| noted.segment.order(&note.segment)).is_err();
+        let new: Vec<Note> = changed.iter().filter(is_new).cloned().collect();
+        self.notes.extend(new);
+        // Two sorted runs, which is what this sort is quick with.
+        self.notes.sort_by(|a, b| a.segment.order(&b.segment));
+    }
+}

@@ -1,0 +1,160 @@
+//! Answers that come in parts: written by a thread that blocks, as fast as the client takes them, in constant memory.
+//!
+//! A search may fail; what is sent can't be taken back. So nothing is sent before the search has found all that it looks for, and what
+//! fails later cuts the answer off, which every client notices: an answer that ends as it should is whole.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use hyper::body::Frame;
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue};
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use super::Console;
+use super::caller::{Caller, Rows};
+use super::gate::Turn;
+use super::search::{Searched, Stop};
+use crate::http::Problem;
+
+/// What was looked at for an answer that has no room for it, as a dictionary of RFC 9651.
+const AUDIT_SEARCHED: HeaderName = HeaderName::from_static("audit-searched");
+/// What is handed to the connection at once.
+const PART_BYTES: usize = 64 << 10;
+/// Parts that wait for the client.
+const PARTS_MAX: usize = 2;
+
+type Part = io::Result<Bytes>;
+
+/// How an answer is labelled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label {
+    pub(crate) content_type: &'static str,
+    /// The name under which browsers keep it.
+    pub(crate) file_name: Option<&'static str>,
+}
+
+/// To be begun once the search is over.
+pub(crate) struct Answer {
+    begun: oneshot::Sender<Result<Searched, Problem>>,
+    parts: mpsc::Sender<Part>,
+    rows: Rows,
+    searching: Turn,
+}
+
+/// Where an answer is written to. Whoever no longer wants it makes it a broken pipe.
+pub(crate) struct Out {
+    parts: mpsc::Sender<Part>,
+    buffer: Vec<u8>,
+    rows: Rows,
+}
+
+impl Answer {
+    /// Begins the answer, and makes room for the next search.
+    pub(crate) fn begin(self, searched: Searched) -> Out {
+        drop(self.searching);
+        // Whoever is gone is noticed by the first part.
+        drop(self.begun.send(Ok(searched)));
+        Out { parts: self.parts, buffer: Vec::with_capacity(PART_BYTES), rows: self.rows }
+    }
+
+    /// Refuses instead.
+    pub(crate) fn refuse(self, problem: Problem) {
+        drop(self.begun.send(Err(problem)));
+    }
+}
+
+impl Out {
+    /// Counts a record of the answer.
+    pub(crate) fn count_row(&self) {
+        self.rows.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the answer as it should, or cuts it off where it could not be written to its end.
+    pub(crate) fn end(mut self, written: io::Result<()>) {
+        if let Err(error) = written.and_then(|()| self.flush())
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            error!(%error, "answer cut off");
+            drop(self.parts.blocking_send(Err(io::ErrorKind::Other.into())));
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART_BYTES));
+        self.parts.blocking_send(Ok(part.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PART_BYTES {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() { Ok(()) } else { self.send() }
+    }
+}
+
+/// Has an answer searched for and written on a thread of its own; it ends when nobody wants it any more, or the caller may no longer
+/// have it.
+///
+/// # Errors
+/// Those of the gate, and with what the search refuses.
+pub(crate) async fn answer(
+    console: &Console,
+    caller: Caller,
+    label: Label,
+    work: impl FnOnce(&AtomicBool, Answer) + Send + 'static,
+) -> Result<Response, Problem> {
+    let writing = console.gate.export().await?;
+    let searching = console.gate.search().await?;
+    let (begun, begins) = oneshot::channel();
+    let (parts, receiver) = mpsc::channel(PARTS_MAX);
+    let (rows, stop) = (Rows::default(), Stop::default());
+    let answer = Answer { begun, parts, rows: rows.clone(), searching };
+    let is_stopped = Arc::clone(&stop.0);
+    tokio::task::spawn_blocking(move || {
+        work(&is_stopped, answer);
+        drop(writing);
+    });
+    let searched = begins.await.expect("an answer is begun or refused")?;
+    let ended = Box::pin(caller.ended());
+    let mut response = Response::new(Body::new(Parts { receiver, ended, _stop: stop }));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(label.content_type));
+    headers.insert(AUDIT_SEARCHED, searched.header());
+    if let Some(name) = label.file_name {
+        let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""));
+        headers.insert(CONTENT_DISPOSITION, disposition.expect("our names are plain"));
+    }
+    response.extensions_mut().insert(rows);
+    Ok(response)
+}
+
+struct Parts {
+    receiver: mpsc::Receiver<Part>,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _stop: Stop,
+}
+
+impl hyper::body::Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(io::ErrorKind::PermissionDenied.into())));
+        }
+        self.receiver.poll_recv(cx).map(|part| part.map(|part| part.map(Frame::data)))
+    }
+}
