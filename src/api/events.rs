@@ -21,7 +21,7 @@ use super::search::{self, Searched};
 use crate::clock::{Clock, SystemClock};
 use crate::http::{Code, Problem};
 use crate::reader::field::Place;
-use crate::reader::filter::{Condition, Criteria, Filter};
+use crate::reader::filter::{Condition, Criteria, Filter, Scope};
 use crate::reader::listing::{Listing, Segment};
 use crate::reader::record::Record;
 use crate::reader::search::{After, Coverage};
@@ -192,7 +192,7 @@ impl Asked {
             searching = searching.after(after);
         }
         let found = searching.sorted(order, Some(offset + limit + 1));
-        let (mut sorted, coverage) = found.map_err(|error| search::failed(&error))?;
+        let (mut sorted, mut coverage) = found.map_err(|error| search::failed(&error))?;
         for _ in 0..offset {
             if sorted.next_line(&listing, library.sources()).map_err(|error| search::failed(&error))?.is_none() {
                 break;
@@ -207,8 +207,7 @@ impl Asked {
             }
             let segment = &listing.segments[line.segment];
             let path = segment.path(library.sources());
-            // It was a record when it was found; one that was cut off meanwhile is none.
-            let Ok(record) = Record::parse(&line.line) else { continue };
+            let record = Record::parse(&line.line).expect("what is no record is left out");
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
             if count > 0 {
                 body.push(b',');
@@ -220,6 +219,7 @@ impl Asked {
         let next = last.filter(|_| has_more).map(|(ts, index, segment)| {
             Cursor { process: console.process, snapshot, asked: at, fingerprint, ts, index, segment }.text()
         });
+        coverage.unreadable += search::lost(&sorted, &listing, library.sources());
         finish(&mut body, next, coverage);
         Ok((body, Rows(Arc::new(AtomicU64::new(count as u64)))))
     }
@@ -255,6 +255,7 @@ pub(super) async fn one(
         alone.segments.extend(listing.position(&segment).map(|number| listing.segments[number].clone()));
         let conditions =
             vec![Condition::parse(&format!("index = {index}")).expect("a field, an operator and a number")];
+        let is_everybodys = caller.scope == Scope::All;
         let filter = Filter::new(Criteria { conditions, scope: caller.scope, ..Criteria::default() });
         let search = search::prepare((asking.library.sources(), &alone), &filter, is_stopped);
         let (found, coverage) = search.each(Vec::new, |found: &mut Vec<Vec<u8>>, hit| {
@@ -264,7 +265,8 @@ pub(super) async fn one(
         if let Some(item) = found.into_iter().flatten().next() {
             return Ok(item);
         }
-        let is_unread = coverage.unreadable > 0;
+        // Of a segment that no record of the scope is known to be in, nobody in it is told that it is there.
+        let is_unread = coverage.unreadable > 0 && (is_everybodys || coverage.searched > 0);
         Err(if is_unread { Problem::new(Code::StorageFailed, "its segment can't be read") } else { nothing() })
     })
     .await?;

@@ -13,6 +13,7 @@ use crate::http::{Code, Problem};
 use crate::reader::filter::Filter;
 use crate::reader::listing::{Listing, Sources};
 use crate::reader::search::{Coverage, Notice, Search};
+use crate::reader::sorted::Sorted;
 
 /// What was looked at for an answer. Of lines, segments and the rest, only those of segments that hold a record of the scope count.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -95,6 +96,16 @@ fn tell(notice: Notice<'_>) {
     if let Notice::Unreadable { path, error } = notice {
         warn!(path, %error, "not read");
     }
+}
+
+/// In how many segments records were found that could not be read again; the log is told of each.
+pub(crate) fn lost(sorted: &Sorted, listing: &Listing, sources: &Sources) -> u64 {
+    let mut segments = 0;
+    for (segment, error) in sorted.lost() {
+        tell(Notice::Unreadable { path: &listing.segments[segment].path(sources), error });
+        segments += 1;
+    }
+    segments
 }
 
 /// The refusal where a segment or a temporary file can't be read; the cause is for the log alone.

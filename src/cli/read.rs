@@ -261,9 +261,9 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
             }
         }
         coverage.ambiguous += what.print(&mut sorted, listing, Encoder::new(layout))?;
-        for segment in sorted.changed() {
+        for (segment, error) in sorted.lost() {
             let path = listing.segments[segment].path(&what.sources);
-            complain(&visible(&format!("unreadable: {path}: changed while it was read")));
+            complain(&visible(&format!("unreadable: {path}: {error}")));
             coverage.unreadable += 1;
         }
         Ok(((), coverage))

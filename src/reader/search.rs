@@ -388,14 +388,19 @@ impl<'s> Search<'s> {
     }
 
     fn coverage(&self) -> Coverage {
-        let Asked { listing, notice, filter, .. } = &self.asked;
+        let Asked { sources, listing, notice, filter, .. } = &self.asked;
+        let mut unreadable = 0;
         for trouble in &listing.troubles {
-            notice(Notice::Unreadable { path: &trouble.path.display().to_string(), error: &trouble.error });
+            // What lies in another workspace's own directory is nobody's in the scope.
+            let workspace = sources.as_slice()[trouble.source].workspace.as_deref();
+            if workspace.is_none_or(|workspace| filter.scope().holds(workspace)) {
+                unreadable += 1;
+                notice(Notice::Unreadable { path: &trouble.path.display().to_string(), error: &trouble.error });
+            }
         }
         let is_everybodys = *filter.scope() == Scope::All;
         let absent = self.asked.limits.map_or(0, |limits| limits.values().filter(|bytes| **bytes == 0).count());
         let segments = if is_everybodys { (listing.segments.len() - absent) as u64 } else { 0 };
-        let unreadable = listing.troubles.len() as u64;
         Coverage { segments, unreadable, ..Coverage::default() }
     }
 

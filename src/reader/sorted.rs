@@ -1,7 +1,7 @@
 //! Records in order: their keys are sorted, in memory as far as they fit, and the lines are read again where they lie.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -182,7 +182,7 @@ pub struct Sorted {
     next: Vec<(Key, usize)>,
     spool: Spool,
     open: BTreeMap<u32, OpenSegment>,
-    changed: BTreeSet<u32>,
+    lost: BTreeMap<u32, io::Error>,
 }
 
 /// Where a record lies, and its line.
@@ -217,7 +217,7 @@ impl Sorted {
         }
         let left = limit.unwrap_or(usize::MAX);
         let mut sorted =
-            Self { order, left, runs, next: Vec::new(), spool, open: BTreeMap::new(), changed: BTreeSet::new() };
+            Self { order, left, runs, next: Vec::new(), spool, open: BTreeMap::new(), lost: BTreeMap::new() };
         for run in 0..sorted.runs.len() {
             sorted.advance(run, listing)?;
         }
@@ -244,11 +244,11 @@ impl Sorted {
         Ok(())
     }
 
-    /// The next record's line. One that was swept away since it was found is left out; so is one that is no longer what was found,
-    /// and [`Sorted::changed`] tells of it.
+    /// The next record's line. One that was swept away since it was found is left out; so is one that can't be read again,
+    /// or is no longer what was found, and [`Sorted::lost`] tells of it.
     ///
     /// # Errors
-    /// Those of reading a segment or a temporary file.
+    /// Those of reading a temporary file.
     pub fn next_line(&mut self, listing: &Listing, sources: &Sources) -> io::Result<Option<SortedLine>> {
         while let Some(key) = self.next_key(listing)? {
             match self.read(&key, listing, sources)? {
@@ -256,40 +256,46 @@ impl Sorted {
                     return Ok(Some(SortedLine { segment: key.segment as usize, index: key.index, line }));
                 }
                 Reread::Swept => {}
-                Reread::Changed => {
-                    self.changed.insert(key.segment);
+                Reread::Lost(error) => {
+                    self.lost.entry(key.segment).or_insert(error);
                 }
             }
         }
         Ok(None)
     }
 
-    /// The numbers of the segments that were cut, rewritten, compressed or replaced after records had been found in them, so that
-    /// some were left out so far: the answer is not complete.
-    pub fn changed(&self) -> impl Iterator<Item = usize> {
-        self.changed.iter().map(|segment| *segment as usize)
+    /// The numbers of the segments of which records were left out so far that had been found in them, and why: they were cut,
+    /// rewritten, compressed or replaced since. The answer is not complete.
+    pub fn lost(&self) -> impl Iterator<Item = (usize, &io::Error)> {
+        self.lost.iter().map(|(segment, error)| (*segment as usize, error))
     }
 
     fn read(&mut self, key: &Key, listing: &Listing, sources: &Sources) -> io::Result<Reread> {
+        let changed = || Reread::Lost(io::Error::other("changed while it was read"));
         if key.is_spooled {
             let spool = self.spool.0.get_mut().expect("whoever held it did not panic");
-            let Some((file, end)) = spool else { return Ok(Reread::Changed) };
-            return Ok(line_at(file, key.offset, *end)?.map_or(Reread::Changed, Reread::Line));
+            let Some((file, end)) = spool else { return Ok(changed()) };
+            return Ok(line_at(file, key.offset, *end)?.map_or_else(changed, Reread::Line));
         }
         let segment = segment(listing, key);
         if !self.open.contains_key(&key.segment) {
             if self.open.len() >= OPEN_MAX {
                 self.open.pop_first();
             }
-            let Some(open) = OpenSegment::open(segment, sources)? else { return Ok(Reread::Swept) };
-            self.open.insert(key.segment, open);
+            match OpenSegment::open(segment, sources) {
+                Ok(Some(open)) => drop(self.open.insert(key.segment, open)),
+                Ok(None) => return Ok(Reread::Swept),
+                Err(error) => return Ok(Reread::Lost(error)),
+            }
         }
         let Some(open) = self.open.get(&key.segment).filter(|open| open.id() == segment.id) else {
-            return Ok(Reread::Changed);
+            return Ok(changed());
         };
-        let line = line_at(open.file(), key.offset, open.bytes())?;
         let is_same = |line: &Vec<u8>| Record::parse(line).is_ok_and(|record| record.ts == key.ts);
-        Ok(line.filter(is_same).map_or(Reread::Changed, Reread::Line))
+        Ok(match line_at(open.file(), key.offset, open.bytes()) {
+            Ok(line) => line.filter(is_same).map_or_else(changed, Reread::Line),
+            Err(error) => Reread::Lost(error),
+        })
     }
 }
 
@@ -297,7 +303,7 @@ impl Sorted {
 enum Reread {
     Line(Vec<u8>),
     Swept,
-    Changed,
+    Lost(io::Error),
 }
 
 /// The keys of a run.
@@ -369,7 +375,7 @@ mod tests {
         while let Some(line) = sorted.next_line(&listing, &sources).unwrap() {
             indices.push(line.index);
         }
-        (indices, sorted.changed().eq([0]))
+        (indices, sorted.lost().any(|(segment, _)| segment == 0))
     }
 
     fn line(ts: u32, message: &str) -> String {
@@ -396,6 +402,11 @@ mod tests {
         });
         assert_eq!(replaced, (vec![], true));
         assert_eq!(found_before(|path| fs::remove_file(path).unwrap()), (vec![], false));
+        let linked = found_before(|path| {
+            fs::rename(path, path.with_extension("aside")).unwrap();
+            std::os::unix::fs::symlink(path.with_extension("aside"), path).unwrap();
+        });
+        assert_eq!(linked, (vec![], true));
     }
 
     fn key() -> impl Strategy<Value = Key> {

@@ -8,6 +8,7 @@ mod clients;
 mod clock;
 mod config;
 mod console;
+mod console_scopes;
 mod counting;
 mod docs;
 mod durability;
