@@ -54,7 +54,7 @@ pub(super) struct WhatFlags {
     /// Every word occurs in event, message or meta's strings; case does not matter
     #[arg(long = "text", value_name = "WORDS")]
     texts: Vec<String>,
-    /// Show records as this view does, and take its columns for fields: native, fcp, runai, pcd or one of --views
+    /// Show records as this view does, and take its columns for fields: native, fcp, runai, runai-log, pcd or one of --views
     #[arg(long, value_name = "NAME")]
     view: Option<String>,
     /// File with more views and categories, in YAML

@@ -326,9 +326,19 @@ impl Condition {
             let value = "; a value that begins so stands behind a space";
             return Err(FilterError::at(at, format!("no such operator: {hint}{value}")));
         }
-        let value = rest[symbol.len()..].trim_start();
+        Ok(Self::of(field, operator, rest[symbol.len()..].trim_start()))
+    }
+
+    /// The condition that a field compares so with a value, which may be any text; `None` if there is no such operator.
+    #[must_use]
+    pub fn compare(field: Field, symbol: &str, value: &str) -> Option<Self> {
+        let (_, operator) = OPERATORS.into_iter().find(|(known, _)| *known == symbol)?;
+        Some(Self::of(field, operator, value))
+    }
+
+    fn of(field: Field, operator: Operator, value: &str) -> Self {
         let is_number = Decimal::parse(value).is_some();
-        Ok(Self { field, test: Test::Compare { operator, text: value.to_owned(), is_number } })
+        Self { field, test: Test::Compare { operator, text: value.to_owned(), is_number } }
     }
 
     /// Whether it holds for a record.

@@ -135,7 +135,7 @@ fn what_is_no_view_ends_with_2_and_says_where() {
     for (args, told) in [
         (
             &["--view", "fpc"][..],
-            "audit-log: --view: no such view; there are `native`, `fcp`, `runai`, `pcd`\n".to_owned(),
+            "audit-log: --view: no such view; there are `native`, `fcp`, `runai`, `runai-log`, `pcd`\n".to_owned(),
         ),
         (&["--category", "x"], "audit-log: --category: no such category; there are `HPC clusters`, ".to_owned()),
         (

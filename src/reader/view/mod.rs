@@ -58,7 +58,9 @@ impl View {
         self.table.iter().map(|column| Arc::clone(&self.columns[*column])).collect()
     }
 
-    fn column(&self, key: &str) -> Option<&Arc<Column>> {
+    /// The column of a key.
+    #[must_use]
+    pub fn column(&self, key: &str) -> Option<&Arc<Column>> {
         self.columns.iter().find(|column| column.key() == key)
     }
 }
@@ -71,17 +73,18 @@ pub struct Views {
 }
 
 /// Files with the views that are built in.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("native.yaml", include_str!("native.yaml")),
     ("fcp.yaml", include_str!("fcp.yaml")),
     ("runai.yaml", include_str!("runai.yaml")),
+    ("runai-log.yaml", include_str!("runai-log.yaml")),
     ("pcd.yaml", include_str!("pcd.yaml")),
 ];
 /// Bytes of an operator's file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Views {
-    /// The views that are built in: `native`, `fcp`, `runai` and `pcd`.
+    /// The views that are built in: `native`, `fcp`, `runai`, `runai-log` and `pcd`.
     #[must_use]
     pub fn built_in() -> Self {
         let mut views = Self { views: Vec::new(), categories: Vec::new() };

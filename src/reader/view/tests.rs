@@ -236,7 +236,7 @@ fn a_views_table_shows_the_columns_that_it_names() {
     assert_eq!(header(views.named("v").unwrap().of_table()), "\"B!\"\r\n".replace('"', ""));
     assert_eq!(
         views.named("w").unwrap_err().to_string(),
-        "no such view; there are `native`, `fcp`, `runai`, `pcd`, `v`"
+        "no such view; there are `native`, `fcp`, `runai`, `runai-log`, `pcd`, `v`"
     );
 }
 
