@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::Console;
+use super::app_token;
 use super::tokens::{Digest, PREFIX, Token, Tokens};
 use crate::clock::{Clock, SystemClock};
 use crate::http::{Code, Problem, check_host};
@@ -49,6 +50,20 @@ pub(crate) struct Caller {
 }
 
 impl Access {
+    /// Until when a token is in force that somebody has by this name, or nothing if it has no end; where everybody may ask, every
+    /// token is.
+    ///
+    /// # Errors
+    /// 401 `unauthorized`, whatever is wrong with the name or the token.
+    pub(super) fn verify(&self, name: &str, token: &[u8], now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+        let Self::Tokens(tokens) = self else { return Ok(None) };
+        let tokens = tokens.borrow();
+        let found = tokens.find(&Digest::of(token), now).filter(|found| found.name == name);
+        found
+            .map(|found| found.expires)
+            .ok_or_else(|| Problem::new(Code::Unauthorized, "no token in force has this name and secret"))
+    }
+
     /// Who it is that shows these headers.
     ///
     /// # Errors
@@ -61,7 +76,7 @@ impl Access {
                 "send a token that is in force, as `Authorization: Bearer …` or `X-Auth-Token: …`",
             )
         };
-        let digest = Digest::of(shown(headers).ok_or_else(refused)?);
+        let digest = Digest::of(app_token::undressed(shown(headers).ok_or_else(refused)?));
         let token = tokens.borrow().find(&digest, now).cloned().ok_or_else(refused)?;
         Ok(Caller { scope: token.scope.clone(), held: Some((token, tokens.clone())) })
     }
@@ -125,11 +140,12 @@ pub(super) async fn enter(State(console): State<Arc<Console>>, request: Request,
     let (mut parts, body) = request.into_parts();
     let (path, query) = (masked(parts.uri.path()), masked(parts.uri.query().unwrap_or_default()));
     let (method, is_probe) = (parts.method.clone(), PROBES.contains(&parts.uri.path()));
-    let admitted = check_host(&parts, &console.hosts).and_then(|()| match is_probe {
-        true => Ok(None),
-        false if *console.ending.borrow() => Err(Problem::new(Code::ShuttingDown, "the console is about to exit")),
-        false => console.access.admit(&parts.headers, SystemClock.now()).map(Some),
-    });
+    let admitted =
+        check_host(&parts, &console.hosts).and_then(|()| match is_probe || parts.uri.path() == app_token::PATH {
+            true => Ok(None),
+            false if *console.ending.borrow() => Err(Problem::new(Code::ShuttingDown, "the console is about to exit")),
+            false => console.access.admit(&parts.headers, SystemClock.now()).map(Some),
+        });
     let (caller, mut response) = match admitted {
         Err(problem) => (None, problem.into_response()),
         Ok(caller) => {

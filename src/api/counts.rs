@@ -149,9 +149,10 @@ pub(super) async fn facets(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &[FILTERS, FACETS])?;
-    let (criteria, _) = filters::criteria(&parameters, SystemClock.now(), caller.scope.clone())?;
+    let (criteria, _) = filters::criteria(&parameters, &console.views, SystemClock.now(), caller.scope.clone())?;
+    let columns = filters::columns(&parameters, &console.views)?;
     let (names, fields): (Vec<_>, Vec<_>) =
-        parameters.fields("field")?.into_iter().map(|(name, field)| (name.to_owned(), field)).unzip();
+        parameters.fields("field", columns)?.into_iter().map(|(name, field)| (name.to_owned(), field)).unzip();
     if fields.len() > FIELDS_MAX {
         return Err(bad("field", None, format!("more than {FIELDS_MAX} fields")));
     }
@@ -173,9 +174,9 @@ pub(super) async fn histogram(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &[FILTERS, HISTOGRAM])?;
-    let (criteria, zone) = filters::criteria(&parameters, SystemClock.now(), caller.scope.clone())?;
+    let (criteria, zone) = filters::criteria(&parameters, &console.views, SystemClock.now(), caller.scope.clone())?;
     let interval = Interval::parse(parameters.word("interval")?).expect("these are the words");
-    let by = parameters.fields("by")?.pop().map(|(_, field)| field);
+    let by = parameters.fields("by", filters::columns(&parameters, &console.views)?)?.pop().map(|(_, field)| field);
     let (filter, counting) = (Filter::new(criteria), Arc::clone(&console));
     stream::answer(&console, caller, JSON, move |is_stopped, answer| {
         let listing = counting.library.listing();
@@ -186,7 +187,7 @@ pub(super) async fn histogram(
 }
 
 /// Writes what was counted.
-fn told<T>(
+pub(super) fn told<T>(
     answer: Answer,
     counted: io::Result<(T, crate::reader::search::Coverage)>,
     write: impl FnOnce(T, &mut Out, &Searched) -> io::Result<()>,

@@ -8,9 +8,11 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::answer;
+use super::app_token::{AppToken, Granted};
 use super::counts::{Facets, Intervals};
 use super::events::{Item, Page};
 use super::parameters::{Kind, Parameter};
+use super::views::Catalogue;
 use super::{ROUTES, Route};
 use crate::http::{Code, ProblemMembers};
 
@@ -54,6 +56,9 @@ fn schemas() -> BTreeMap<String, RefOr<Schema>> {
     add::<Item<'_>>(&mut schemas);
     add::<Facets>(&mut schemas);
     add::<Intervals>(&mut schemas);
+    add::<Catalogue<'_>>(&mut schemas);
+    add::<AppToken>(&mut schemas);
+    add::<Granted>(&mut schemas);
     add::<ProblemMembers<'_>>(&mut schemas);
     schemas.into_iter().collect()
 }
@@ -74,7 +79,10 @@ fn path(route: &Route) -> Value {
     if !route.wants_token {
         operation["security"] = json!([]);
     }
-    json!({ "get": operation })
+    let Some(schema) = route.body else { return json!({ "get": operation }) };
+    let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
+    operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+    json!({ "post": operation })
 }
 
 fn parameter(parameter: &Parameter) -> Value {

@@ -15,7 +15,7 @@ use super::answer::{self, write_json};
 use super::caller::{Caller, Rows};
 use super::cursor::{self, Cursor};
 use super::filters::{self, FILTERS, ORDER};
-use super::library::View;
+use super::library::View as Snapshot;
 use super::parameters::{Kind, Parameter, Parameters, bad};
 use super::search::{self, Searched};
 use crate::clock::{Clock, SystemClock};
@@ -23,9 +23,11 @@ use crate::http::{Code, Problem};
 use crate::reader::field::Place;
 use crate::reader::filter::{Condition, Criteria, Filter, Scope};
 use crate::reader::listing::{Listing, Segment};
+use crate::reader::output::Columns;
 use crate::reader::record::Record;
 use crate::reader::search::{After, Coverage};
 use crate::reader::sorted::Order;
+use crate::reader::view::View;
 use crate::record::Timestamp;
 
 /// Records of a page where nobody says how many.
@@ -129,6 +131,8 @@ pub(super) async fn page(
 /// What a page is asked for.
 struct Asked {
     criteria: Criteria,
+    /// What is shown of each record; nothing: all of it.
+    columns: Option<Columns>,
     order: Order,
     limit: usize,
     offset: usize,
@@ -164,17 +168,18 @@ impl Asked {
             let snapshot = (cursor.process == console.process).then_some(cursor.snapshot);
             after = Some((After { order, ts: cursor.ts, segment, index: cursor.index }, snapshot));
         }
-        let (criteria, _) = filters::criteria(&parameters, at, caller.scope)?;
-        Ok(Self { criteria, order, limit, offset, at, fingerprint, after })
+        let (criteria, _) = filters::criteria(&parameters, &console.views, at, caller.scope)?;
+        let columns = filters::view(&parameters, &console.views)?.map(View::all);
+        Ok(Self { criteria, columns, order, limit, offset, at, fingerprint, after })
     }
 
     fn answer(self, console: &Console, is_stopped: &std::sync::atomic::AtomicBool) -> Result<(Vec<u8>, Rows), Problem> {
-        let Self { mut criteria, order, limit, offset, at, fingerprint, after } = self;
+        let Self { mut criteria, columns, order, limit, offset, at, fingerprint, after } = self;
         let library = &console.library;
         let (after, snapshot) = after.map_or((None, None), |(after, snapshot)| (Some(after), snapshot));
         // A snapshot that is no longer kept is taken anew: what is behind the last record is still neither left out nor repeated.
         let kept = snapshot.and_then(|id| Some((id, library.view(id)?)));
-        let (snapshot, View { listing, limits }) = kept.unwrap_or_else(|| library.take());
+        let (snapshot, Snapshot { listing, limits }) = kept.unwrap_or_else(|| library.take());
         if let Some(After { ts, .. }) = after {
             // What is before or behind the last record's time is on none of the pages to come.
             match order {
@@ -212,7 +217,12 @@ impl Asked {
             if count > 0 {
                 body.push(b',');
             }
-            write_json(&Item::new(&record, &place), &mut body);
+            match &columns {
+                None => write_json(&Item::new(&record, &place), &mut body),
+                Some(columns) => {
+                    columns.write_object(&record, &place, &mut body);
+                }
+            }
             last = Some((record.ts, line.index, path));
             count += 1;
         }

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -12,15 +11,16 @@ use super::caller::Caller;
 use super::filters::{self, FILTERS, ORDER};
 use super::parameters::{Kind, Parameter, Parameters, bad, fault};
 use super::search;
-use super::stream::{self, Answer, Label, Out};
+use super::stream::{self, Label, Out};
 use crate::clock::{Clock, SystemClock};
 use crate::http::Problem;
 use crate::reader::field::Place;
-use crate::reader::filter::Filter;
-use crate::reader::listing::Listing;
+use crate::reader::filter::{Criteria, Filter};
+use crate::reader::listing::{Listing, Sources};
 use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout};
 use crate::reader::record::Record;
 use crate::reader::sorted::{Order, Sorted};
+use crate::reader::view::View;
 
 /// What an export is asked for by, beside the filters.
 pub(super) const EXPORT: &[Parameter] = &[
@@ -28,9 +28,13 @@ pub(super) const EXPORT: &[Parameter] = &[
     Parameter::new(
         "format",
         Kind::OneOf(&["ndjson", "csv", "json"]),
-        "The lines' own bytes, RFC 4180, or one array of the lines' own objects.",
+        "The lines' own bytes, RFC 4180, or one array of the lines' own objects; by a view, its objects.",
     ),
-    Parameter::text("columns", "ts,event,meta.path", "The fields of a csv, with commas between them."),
+    Parameter::text(
+        "columns",
+        "ts,event,meta.path",
+        "The fields of a csv, or of a view's objects, with commas between them.",
+    ),
     Parameter::new(
         "csvSafe",
         Kind::OneOf(&["false", "true"]),
@@ -46,61 +50,87 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &[FILTERS, EXPORT])?;
     let order = filters::order(&parameters)?;
-    let (criteria, _) = filters::criteria(&parameters, SystemClock.now(), caller.scope.clone())?;
+    let (criteria, _) = filters::criteria(&parameters, &console.views, SystemClock.now(), caller.scope.clone())?;
+    let view = filters::view(&parameters, &console.views)?;
     let format = parameters.word("format")?;
-    let is_safe = parameters.word("csvSafe")? == "true";
-    let columns = parameters.one("columns");
-    for name in ["columns", "csvSafe"] {
-        if format != "csv" && parameters.one(name).is_some() {
-            return Err(bad(name, None, "only `format=csv` has columns"));
-        }
+    if format != "csv" && parameters.one("csvSafe").is_some() {
+        return Err(bad("csvSafe", None, "only `format=csv` has cells"));
     }
-    let columns = Columns::parse(columns.unwrap_or(CSV_COLUMNS)).map_err(|error| fault("columns", &error))?;
+    if format != "csv" && view.is_none() && parameters.one("columns").is_some() {
+        return Err(bad("columns", None, "only `format=csv` has columns, or a `view`"));
+    }
+    let of_view = view.map(View::columns).unwrap_or_default();
+    let named = parameters.one("columns").map(|text| Columns::parse_among(text, of_view));
+    let columns = named.transpose().map_err(|error| fault("columns", &error))?.or_else(|| view.map(View::all));
     let (layout, content_type, file_name) = match format {
-        "csv" => (Layout::Csv(columns), "text/csv; charset=utf-8; header=present", "audit.csv"),
-        "json" => (Layout::Json(None), "application/json", "audit.json"),
-        _ => (Layout::Ndjson(None), "application/x-ndjson", "audit.ndjson"),
-    };
-    let encoder = if is_safe { Encoder::new(layout).for_spreadsheets() } else { Encoder::new(layout) };
-    let asked = Asked { filter: Filter::new(criteria), order, encoder };
-    let label = Label { content_type, file_name: Some(file_name) };
-    let exporting = Arc::clone(&console);
-    stream::answer(&console, caller, label, move |is_stopped, answer| asked.answer(&exporting, is_stopped, answer))
-        .await
-}
-
-struct Asked {
-    filter: Filter,
-    order: Order,
-    encoder: Encoder,
-}
-
-impl Asked {
-    fn answer(self, console: &Console, is_stopped: &AtomicBool, answer: Answer) {
-        let listing = console.library.listing();
-        let search = search::prepare((console.library.sources(), &listing), &self.filter, is_stopped);
-        match search.sorted(self.order, None) {
-            Ok((sorted, coverage)) => {
-                let mut out = answer.begin(coverage.into());
-                let written = write(self.encoder, sorted, &listing, console, &mut out);
-                out.end(written);
-            }
-            Err(error) => answer.refuse(search::failed(&error)),
+        "csv" => {
+            let columns = columns.unwrap_or_else(|| Columns::parse(CSV_COLUMNS).expect("these are fields"));
+            (Layout::Csv(columns), "text/csv; charset=utf-8; header=present", "audit.csv")
         }
+        "json" => (Layout::Json(columns), "application/json", "audit.json"),
+        _ => (Layout::Ndjson(columns), "application/x-ndjson", "audit.ndjson"),
+    };
+    let is_safe = parameters.word("csvSafe")? == "true";
+    let label = Label { content_type, file_name: Some(file_name) };
+    Export { criteria, order, offset: 0, limit: None, layout, is_safe }.answer(console, caller, label).await
+}
+
+/// Records that match, to be written as they are read.
+pub(super) struct Export {
+    pub(super) criteria: Criteria,
+    pub(super) order: Order,
+    /// So many are left out first.
+    pub(super) offset: usize,
+    /// And at most so many follow.
+    pub(super) limit: Option<usize>,
+    pub(super) layout: Layout,
+    /// For spreadsheets.
+    pub(super) is_safe: bool,
+}
+
+impl Export {
+    /// Answers with them.
+    ///
+    /// # Errors
+    /// Those of [`stream::answer`].
+    pub(super) async fn answer(self, console: Arc<Console>, caller: Caller, label: Label) -> Result<Response, Problem> {
+        let Self { criteria, order, offset, limit, layout, is_safe } = self;
+        let (filter, exporting) = (Filter::new(criteria), Arc::clone(&console));
+        stream::answer(&console, caller, label, move |is_stopped, answer| {
+            let listing = exporting.library.listing();
+            let directories = (exporting.library.sources(), &*listing);
+            let search = search::prepare(directories, &filter, is_stopped);
+            match search.sorted(order, limit.map(|limit| limit.saturating_add(offset))) {
+                Ok((sorted, coverage)) => {
+                    let mut out = answer.begin(coverage.into());
+                    let encoder = Encoder::new(layout);
+                    let encoder = if is_safe { encoder.for_spreadsheets() } else { encoder };
+                    let written = write(encoder, sorted, offset, directories, &mut out);
+                    out.end(written);
+                }
+                Err(error) => answer.refuse(search::failed(&error)),
+            }
+        })
+        .await
     }
 }
 
-fn write(
+/// Writes records, but the first `offset` of them.
+pub(super) fn write(
     mut encoder: Encoder,
     mut sorted: Sorted,
-    listing: &Listing,
-    console: &Console,
+    offset: usize,
+    (sources, listing): (&Sources, &Listing),
     out: &mut Out,
 ) -> io::Result<()> {
-    let sources = console.library.sources();
     let mut bytes = Vec::new();
     encoder.begin(&mut bytes);
+    let mut left_out = 0;
     while let Some(line) = sorted.next_line(listing, sources)? {
+        if left_out < offset {
+            left_out += 1;
+            continue;
+        }
         let segment = &listing.segments[line.segment];
         let path = segment.path(sources);
         let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };

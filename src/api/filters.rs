@@ -1,9 +1,12 @@
 //! The parameters by which records are asked for, the same on all routes and the same as on the command line.
 
+use std::sync::Arc;
+
 use super::parameters::{Kind, Parameter, Parameters, bad, fault};
 use crate::http::Problem;
 use crate::reader::filter::{Condition, Criteria, Scope};
 use crate::reader::sorted::Order;
+use crate::reader::view::{Column, View, Views};
 use crate::reader::when::{self, Zone};
 use crate::record::Timestamp;
 
@@ -34,6 +37,18 @@ pub(crate) const FILTERS: &[Parameter] = &[
     .repeatable(),
     Parameter::text("text", "results csv", "Every word occurs in event, message or the strings in `meta`, whatever the case.")
         .repeatable(),
+    Parameter::text(
+        "view",
+        "fcp",
+        "Show records as this view does, and take its columns for fields: one of `/api/v1/views`. What a view shows of `meta` is the \
+         job's own claim.",
+    ),
+    Parameter::text(
+        "category",
+        "HPC clusters",
+        "The operation is of this category of FCP's catalogue, which `/api/v1/views` has; repeated: any of them.",
+    )
+    .repeatable(),
 ];
 
 /// In which order.
@@ -47,7 +62,13 @@ pub(crate) const ORDER: Parameter = Parameter::new(
 ///
 /// # Errors
 /// 400 `bad_parameter`.
-pub(crate) fn criteria(parameters: &Parameters, now: Timestamp, scope: Scope) -> Result<(Criteria, Zone), Problem> {
+pub(crate) fn criteria(
+    parameters: &Parameters,
+    views: &Views,
+    now: Timestamp,
+    scope: Scope,
+) -> Result<(Criteria, Zone), Problem> {
+    let columns = columns(parameters, views)?;
     let zone = match parameters.one("tz") {
         None => Zone::UTC,
         Some("local") => return Err(bad("tz", Some(0), "name the zone: `local` would be the server's")),
@@ -62,7 +83,12 @@ pub(crate) fn criteria(parameters: &Parameters, now: Timestamp, scope: Scope) ->
         let rank = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
         rank.ok_or_else(|| bad("rank", None, "must be a number from 0 to 4294967295"))
     });
-    let conditions = parameters.all("where").map(|text| Condition::parse(text).map_err(|error| fault("where", &error)));
+    let conditions = parameters
+        .all("where")
+        .map(|text| Condition::parse_among(text, columns).map_err(|error| fault("where", &error)));
+    let categories: Vec<String> = strings("category");
+    let category = (!categories.is_empty()).then(|| views.in_category(&categories));
+    let category = category.transpose().map_err(|error| bad("category", None, error.to_string()))?;
     let criteria = Criteria {
         since: time("since")?,
         until: time("until")?,
@@ -71,11 +97,28 @@ pub(crate) fn criteria(parameters: &Parameters, now: Timestamp, scope: Scope) ->
         workspaces: strings("workspace"),
         ranks: ranks.collect::<Result<_, _>>()?,
         conditions: conditions.collect::<Result<_, _>>()?,
+        category,
         texts: strings("text"),
         scope,
-        ..Criteria::default()
     };
     Ok((criteria, zone))
+}
+
+/// The view by which a request wants its answer.
+///
+/// # Errors
+/// 400 `bad_parameter`: there is none of this name.
+pub(crate) fn view<'v>(parameters: &Parameters, views: &'v Views) -> Result<Option<&'v View>, Problem> {
+    let named = parameters.one("view").map(|name| views.named(name));
+    named.transpose().map_err(|error| bad("view", None, error.to_string()))
+}
+
+/// The columns that are fields, too, by the request's view.
+///
+/// # Errors
+/// As [`view`].
+pub(crate) fn columns<'v>(parameters: &Parameters, views: &'v Views) -> Result<&'v [Arc<Column>], Problem> {
+    Ok(view(parameters, views)?.map(View::columns).unwrap_or_default())
 }
 
 /// In which order a request wants its answer.

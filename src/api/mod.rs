@@ -6,6 +6,8 @@
 //! - No answer names a file, but by the path that records tell.
 
 mod answer;
+mod app_token;
+mod borrowed;
 pub(crate) mod caller;
 mod counts;
 mod cursor;
@@ -16,16 +18,20 @@ pub(crate) mod filters;
 pub(crate) mod gate;
 pub(crate) mod library;
 pub(crate) mod parameters;
+mod pcd;
 mod probes;
+mod runai;
+mod runai_log;
 pub(crate) mod search;
 pub(crate) mod stream;
 pub mod tokens;
+mod views;
 
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::watch;
 
 pub use self::caller::Access;
@@ -35,11 +41,13 @@ use self::library::Library;
 use self::parameters::Parameter;
 use crate::http::{Code, Hosts, Problem};
 use crate::reader::listing::Sources;
+use crate::reader::view::Views;
 
 /// What the routes work with.
 #[derive(Debug)]
 pub struct Console {
     library: Library,
+    views: Views,
     gate: Gate,
     access: Access,
     hosts: Hosts,
@@ -55,9 +63,16 @@ impl Console {
     /// Makes what the routes work with; `process` is a number that no other process has, and `ending` becomes true when streams are to
     /// end.
     #[must_use]
-    pub fn new(sources: Sources, access: Access, hosts: Hosts, process: u64, ending: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        (sources, views): (Sources, Views),
+        access: Access,
+        hosts: Hosts,
+        process: u64,
+        ending: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             library: Library::new(sources),
+            views,
             gate: Gate::new(),
             access,
             hosts,
@@ -93,6 +108,8 @@ struct Route {
     /// What it answers; a sentence.
     about: &'static str,
     parameters: &'static [&'static [Parameter]],
+    /// The schema of the body that is posted; without one the route is only asked.
+    body: Option<&'static str>,
     /// Types of content, each with the name of its schema where it has one.
     answers: &'static [(&'static str, &'static str)],
     wants_token: bool,
@@ -106,6 +123,7 @@ const ROUTES: &[Route] = &[
         handler: || get(probes::healthz),
         about: "The process answers.",
         parameters: &[],
+        body: None,
         answers: &[(JSON, "")],
         wants_token: false,
     },
@@ -114,6 +132,7 @@ const ROUTES: &[Route] = &[
         handler: || get(probes::readyz),
         about: "The directories can be read.",
         parameters: &[],
+        body: None,
         answers: &[(JSON, "")],
         wants_token: false,
     },
@@ -122,6 +141,7 @@ const ROUTES: &[Route] = &[
         handler: || get(description::openapi),
         about: "This description.",
         parameters: &[],
+        body: None,
         answers: &[(JSON, "")],
         wants_token: true,
     },
@@ -130,6 +150,7 @@ const ROUTES: &[Route] = &[
         handler: || get(events::page),
         about: "The records that match, by pages.",
         parameters: &[FILTERS, events::PAGE],
+        body: None,
         answers: &[(JSON, "Page")],
         wants_token: true,
     },
@@ -138,6 +159,7 @@ const ROUTES: &[Route] = &[
         handler: || get(export::export),
         about: "All records that match, as a file; the header `Audit-Searched` says what was looked at.",
         parameters: &[FILTERS, export::EXPORT],
+        body: None,
         answers: &[("application/x-ndjson", ""), ("text/csv", ""), (JSON, "")],
         wants_token: true,
     },
@@ -146,6 +168,7 @@ const ROUTES: &[Route] = &[
         handler: || get(events::one),
         about: "One record, by its permalink.",
         parameters: &[],
+        body: None,
         answers: &[(JSON, "Item")],
         wants_token: true,
     },
@@ -154,6 +177,7 @@ const ROUTES: &[Route] = &[
         handler: || get(counts::facets),
         about: "The values of fields in the records that match, with their counts.",
         parameters: &[FILTERS, counts::FACETS],
+        body: None,
         answers: &[(JSON, "Facets")],
         wants_token: true,
     },
@@ -162,7 +186,71 @@ const ROUTES: &[Route] = &[
         handler: || get(counts::histogram),
         about: "How many of the records that match there are by time.",
         parameters: &[FILTERS, counts::HISTOGRAM],
+        body: None,
         answers: &[(JSON, "Intervals")],
+        wants_token: true,
+    },
+    Route {
+        path: "/api/v1/views",
+        handler: || get(views::all),
+        about: "The views by which records can be shown, and the catalogue of operations.",
+        parameters: &[],
+        body: None,
+        answers: &[(JSON, "Catalogue")],
+        wants_token: true,
+    },
+    Route {
+        path: "/v1/k8s/audit",
+        handler: || get(runai::audit),
+        about: "Run:ai's documented API: records by the view `runai`, the newest first.",
+        parameters: &[runai::AUDIT],
+        body: None,
+        answers: &[(JSON, "")],
+        wants_token: true,
+    },
+    Route {
+        path: "/api/v1/audit/log",
+        handler: || get(runai_log::log),
+        about: "Run:ai's present API: records by the view `runai-log`, with `total` and the offset of the `next` page.",
+        parameters: &[runai_log::LOG],
+        body: None,
+        answers: &[(JSON, "")],
+        wants_token: true,
+    },
+    Route {
+        path: "/api/v1/audit/log/file",
+        handler: || get(runai_log::file),
+        about: "Run:ai's present API: records by the view `runai-log` as a file, the oldest first.",
+        parameters: &[runai_log::FILE],
+        body: None,
+        answers: &[("application/octet-stream", "")],
+        wants_token: true,
+    },
+    Route {
+        path: app_token::PATH,
+        handler: || post(app_token::grant).fallback(async || Problem::method_not_allowed("POST")),
+        about: "Run:ai's present API: the name of a token and the token, in the dress of a JSON Web Token.",
+        parameters: &[],
+        body: Some("AppToken"),
+        answers: &[(JSON, "Granted")],
+        wants_token: false,
+    },
+    Route {
+        path: "/resmgr/audit/export",
+        handler: || get(pcd::export),
+        about: "Platform9 PCD's API: records by the view `pcd`, the oldest first.",
+        parameters: &[pcd::EXPORT],
+        body: None,
+        answers: &[("application/x-ndjson", "")],
+        wants_token: true,
+    },
+    Route {
+        path: "/resmgr/audit/filters",
+        handler: || get(pcd::choices),
+        about: "Platform9 PCD's API: the values that records have, the most frequent first.",
+        parameters: &[],
+        body: None,
+        answers: &[(JSON, "")],
         wants_token: true,
     },
 ];
@@ -174,16 +262,21 @@ impl Route {
         if self.wants_token {
             codes.extend([Code::Unauthorized, Code::ShuttingDown]);
             codes.push(Code::UnknownParameter);
+        } else if self.body.is_some() {
+            codes.extend([Code::InvalidJson, Code::TooLarge, Code::Unauthorized, Code::UnknownParameter]);
         } else {
             codes.push(Code::NotReady);
         }
         if !self.parameters.is_empty() {
-            codes.extend([Code::BadParameter, Code::BadCursor]);
+            codes.push(Code::BadParameter);
+        }
+        if self.parameters.iter().copied().flatten().any(|parameter| parameter.name == "cursor") {
+            codes.push(Code::BadCursor);
         }
         if self.path.contains('{') {
             codes.push(Code::NotFound);
         }
-        if self.path.starts_with("/api/v1/") {
+        if self.wants_token && self.path != "/api/openapi.json" {
             codes.extend([Code::Overloaded, Code::StorageFailed]);
         }
         codes

@@ -3,12 +3,14 @@
 //! A route says in a table which ones it knows. The description of the API is made of the same tables.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
 use crate::http::{Code, Problem};
 use crate::reader::error::FilterError;
 use crate::reader::field::Field;
+use crate::reader::view::Column;
 
 /// A parameter that a route knows.
 #[derive(Debug, Clone, Copy)]
@@ -126,12 +128,12 @@ impl Parameters {
         found.copied().ok_or_else(|| bad(name, None, format!("must be one of {}", words.join(", "))))
     }
 
-    /// Fields by their names.
+    /// Fields by their names; columns of a view are fields, too.
     ///
     /// # Errors
     /// 400 `bad_parameter`: one is no field.
-    pub(crate) fn fields(&self, name: &str) -> Result<Vec<(&str, Field)>, Problem> {
-        let field = |text| Ok((text, Field::parse(text).map_err(|error| fault(name, &error))?));
+    pub(crate) fn fields(&self, name: &str, columns: &[Arc<Column>]) -> Result<Vec<(&str, Field)>, Problem> {
+        let field = |text| Ok((text, Field::parse_among(text, columns).map_err(|error| fault(name, &error))?));
         self.all(name).map(field).collect()
     }
 

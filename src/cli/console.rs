@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::read::sources;
+use super::read::{sources, views};
 use super::{Failure, StopSignals, block_on};
 use crate::api::tokens::Tokens;
 use crate::api::{self, Access, Console};
@@ -21,6 +21,7 @@ use crate::config::{LogFlags, PORT, SettingError, listen_address, process_enviro
 use crate::http::{Hosts, Limits, Routes, Server};
 use crate::reader::filter::Scope;
 use crate::reader::listing::Sources;
+use crate::reader::view::Views;
 use crate::telemetry;
 
 /// How long requests that run may take, once it is to end; streams end at once.
@@ -38,6 +39,9 @@ pub(super) struct ConsoleFlags {
     /// File with the tokens of those who may ask; without one everybody may, on loopback only
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// File with more views and categories, in YAML
+    #[arg(long, value_name = "FILE")]
+    views: Option<PathBuf>,
     /// Name by which clients may call this host, beside its addresses; may be repeated
     #[arg(long = "allow-host", value_name = "NAME")]
     allow_hosts: Vec<String>,
@@ -52,6 +56,7 @@ pub(super) struct ConsoleFlags {
 struct Settings {
     address: SocketAddr,
     sources: Sources,
+    views: Views,
     hosts: Hosts,
 }
 
@@ -82,7 +87,7 @@ impl ConsoleFlags {
         } else {
             Hosts::Loopback
         };
-        Ok(Settings { address, sources: sources(&self.dirs)?, hosts })
+        Ok(Settings { address, sources: sources(&self.dirs)?, views: views(self.views.as_deref())?, hosts })
     }
 }
 
@@ -125,7 +130,7 @@ async fn run(
     };
     let (end_streams, ending) = watch::channel(false);
     let process = u64::from_ne_bytes(app::random_bytes()?);
-    let console = Arc::new(Console::new(settings.sources, access, settings.hosts, process, ending));
+    let console = Arc::new(Console::new((settings.sources, settings.views), access, settings.hosts, process, ending));
     let routes = Routes::reading(api::router(Arc::clone(&console)));
     let connections = IntGauge::new("connections", "Open connections.").context("cannot count connections")?;
     let server = Server::new(routes, limits, connections);

@@ -1,7 +1,7 @@
 //! The commands of auditors: what is asked for, and how the answer is told.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -163,8 +163,7 @@ impl WhatFlags {
         let time = |flag: &str, text: Option<&String>| {
             text.map(|text| when::parse(text, &zone, now).map_err(|error| with_caret(flag, text, &error))).transpose()
         };
-        let views = self.views.as_deref().map_or_else(|| Ok(Views::built_in()), Views::read);
-        let views = views.map_err(|error| Failure::Usage(error.to_string()))?;
+        let views = views(self.views.as_deref())?;
         let unknown = |flag: &str, error: &dyn std::fmt::Display| Failure::Usage(format!("{flag}: {error}"));
         let view = self.view.as_ref().map(|name| views.named(name).cloned());
         let view = view.transpose().map_err(|error| unknown("--view", &error))?;
@@ -188,6 +187,11 @@ impl WhatFlags {
         });
         Ok(What { sources, filter, zone, view, is_strict: self.strict })
     }
+}
+
+/// The views that are built in, and those of a file.
+pub(super) fn views(file: Option<&Path>) -> Result<Views, Failure> {
+    file.map_or_else(|| Ok(Views::built_in()), Views::read).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// A fault in what was asked for, with a caret under its place.

@@ -71,6 +71,21 @@ impl Columns {
             }
         }
     }
+
+    /// Writes what they show of a record as a JSON object, null where that is nothing; returns whether the record is ambiguous.
+    pub fn write_object(&self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+        let mut is_any_ambiguous = false;
+        for (nth, column) in self.0.iter().enumerate() {
+            out.push(if nth == 0 { b'{' } else { b',' });
+            write_string(&column.key, out);
+            out.push(b':');
+            let (value, is_ambiguous) = column.field.last_of(record, place);
+            value.unwrap_or(Value::Null).write_json(out);
+            is_any_ambiguous |= is_ambiguous;
+        }
+        out.push(b'}');
+        is_any_ambiguous
+    }
 }
 
 impl FromIterator<Arc<view::Column>> for Columns {
@@ -233,21 +248,11 @@ impl Encoder {
 
 /// Writes a record as JSON: its own line, or an object of columns. Returns whether it is ambiguous.
 fn write_object(columns: Option<&Columns>, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
-    let Some(Columns(columns)) = columns else {
-        out.extend_from_slice(record.line);
-        return false;
-    };
-    let mut is_any_ambiguous = false;
-    for (nth, column) in columns.iter().enumerate() {
-        out.push(if nth == 0 { b'{' } else { b',' });
-        write_string(&column.key, out);
-        out.push(b':');
-        let (value, is_ambiguous) = column.field.last_of(record, place);
-        value.unwrap_or(Value::Null).write_json(out);
-        is_any_ambiguous |= is_ambiguous;
+    if let Some(columns) = columns {
+        return columns.write_object(record, place, out);
     }
-    out.push(b'}');
-    is_any_ambiguous
+    out.extend_from_slice(record.line);
+    false
 }
 
 /// What the columns show of a record, and whether it is ambiguous.

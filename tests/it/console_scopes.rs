@@ -17,6 +17,7 @@ use audit_log::api::{Access, Console, router};
 use audit_log::http::Hosts;
 use audit_log::reader::filter::Scope;
 use audit_log::reader::listing::{Source, Sources};
+use audit_log::reader::view::Views;
 use axum::Router;
 use axum::body::Body;
 use hyper::{HeaderMap, Request, StatusCode};
@@ -175,7 +176,7 @@ impl World {
         });
         let (publish, tokens) = watch::channel(Arc::new(Tokens(tokens.collect())));
         let (end, ending) = watch::channel(false);
-        let console = Console::new(sources, Access::Tokens(tokens), Hosts::Loopback, 7, ending);
+        let console = Console::new((sources, Views::built_in()), Access::Tokens(tokens), Hosts::Loopback, 7, ending);
         Self { router: router(Arc::new(console)), temp, _publish: publish, _end: end }
     }
 

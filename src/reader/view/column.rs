@@ -12,14 +12,14 @@ use crate::record::json::write_string;
 /// A column of a view.
 ///
 /// Its value is that of the first source that holds something; else its members, if any of them holds something; else its
-/// default; else, where a source is there and is empty, the empty string. Null, the empty string and what is missing hold nothing; nor do objects and lists where it wants scalars.
+/// default; else, where a source is there and is empty, the empty string. Null, the empty string and what is missing hold nothing; nor do objects and lists where it shows texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     pub(super) key: String,
     pub(super) title: String,
     pub(super) from: Vec<Source>,
-    /// Objects and lists hold nothing.
-    pub(super) is_scalar: bool,
+    /// It shows texts: numbers and booleans become strings, objects and lists hold nothing.
+    pub(super) is_text: bool,
     pub(super) members: Vec<Column>,
     pub(super) default: Option<Constant>,
     /// What some values are shown as, by [`folded`] text.
@@ -141,7 +141,7 @@ impl Column {
         match value {
             Value::Null => false,
             Value::String(text) => !text.is_empty(),
-            Value::Structured(_) => !self.is_scalar,
+            Value::Structured(_) => !self.is_text,
             Value::Boolean(_) | Value::Number(_) => true,
         }
     }
@@ -158,7 +158,10 @@ impl Column {
             Value::Boolean(boolean) => self.map.get(if *boolean { "true" } else { "false" }),
             _ => None,
         };
-        mapped.map_or(value, Constant::value)
+        match mapped.map_or(value, Constant::value) {
+            scalar @ (Value::Number(_) | Value::Boolean(_)) if self.is_text => Value::String(scalar.text().into()),
+            shown => shown,
+        }
     }
 
     /// The members as a JSON object; nothing if all of them are empty.

@@ -133,7 +133,7 @@ impl<'d> Reader<'d> {
     }
 
     fn column(&self, node: Node, at: &str) -> Result<Column, FileError> {
-        const KEYS: [&str; 9] = ["key", "title", "from", "scalar", "map", "members", "constant", "default", "time"];
+        const KEYS: [&str; 9] = ["key", "title", "from", "text", "map", "members", "constant", "default", "time"];
         let entries: BTreeMap<&str, (String, Node)> =
             self.entries(node, at, &KEYS)?.into_iter().map(|(name, at, value)| (name, (at, value))).collect();
         let entry = |name: &str| entries.get(name).map(|(at, node)| (*node, at.as_str()));
@@ -148,14 +148,13 @@ impl<'d> Reader<'d> {
         let members = entry("members").map(|(node, at)| self.columns(node, at)).transpose()?.unwrap_or_default();
         let constant = entry("constant").map(|(node, at)| self.constant(node, at)).transpose()?;
         let default = entry("default").map(|(node, at)| self.constant(node, at)).transpose()?;
-        let is_scalar = match entry("scalar").map(|(node, at)| Ok((self.constant(node, at)?, node, at))).transpose()? {
+        let is_text = match entry("text").map(|(node, at)| Ok((self.constant(node, at)?, node, at))).transpose()? {
             None => false,
-            Some((Constant::Boolean(is_scalar), ..)) => is_scalar,
+            Some((Constant::Boolean(is_text), ..)) => is_text,
             Some((_, node, at)) => return Err(self.fault(node, at, "must be true or false")),
         };
         if constant.is_some() {
-            if let Some((node, at)) =
-                ["from", "scalar", "map", "members", "default", "time"].into_iter().find_map(entry)
+            if let Some((node, at)) = ["from", "text", "map", "members", "default", "time"].into_iter().find_map(entry)
             {
                 return Err(self.fault(node, at, "a column with a constant shows nothing else"));
             }
@@ -166,7 +165,7 @@ impl<'d> Reader<'d> {
             return Err(self.fault(node, at, "there is no `from` whose values it could be for"));
         }
         let (key, title, default) = (key.to_owned(), title.to_owned(), constant.or(default));
-        let mut column = Column { key, title, from, is_scalar, members, default, map, time: None };
+        let mut column = Column { key, title, from, is_text, members, default, map, time: None };
         if let Some((node, at)) = entry("time") {
             if !column.is_time() {
                 return Err(self.fault(node, at, "only a column `from: ts` is a time"));

@@ -42,13 +42,13 @@ fn shown(views: &Views, name: &str, line: &str) -> Json {
 #[test]
 fn the_first_source_that_holds_something_wins_then_members_then_the_default() {
     let columns = of(
-        "{key: a, from: [meta.x, meta.y, event], default: none}, {key: b, from: [meta.x, meta.y], scalar: true, default: 0.50}, \
+        "{key: a, from: [meta.x, meta.y, event], default: none}, {key: b, from: [meta.x, meta.y], text: true, default: 0.50}, \
          {key: c, from: meta.x, members: [{key: d, from: meta.y}, {key: e, from: meta.no}], default: false}",
     );
     for (meta, expected) in [
         (r#"{"x":"v","y":1}"#, json!({"a": "v", "b": "v", "c": "v"})),
-        (r#"{"x":"","y":1.5}"#, json!({"a": 1.5, "b": 1.5, "c": {"d": 1.5, "e": null}})),
-        (r#"{"x":null,"y":false}"#, json!({"a": false, "b": false, "c": {"d": false, "e": null}})),
+        (r#"{"x":"","y":1.5}"#, json!({"a": 1.5, "b": "1.5", "c": {"d": 1.5, "e": null}})),
+        (r#"{"x":null,"y":false}"#, json!({"a": false, "b": "false", "c": {"d": false, "e": null}})),
         (r#"{"x":[ 1 ],"y":"z"}"#, json!({"a": [1], "b": "z", "c": [1]})),
         (r#"{"x":{},"y":{"a" : 1}}"#, json!({"a": {}, "b": 0.5, "c": {}})),
         ("null", json!({"a": "E", "b": 0.5, "c": false})),
@@ -198,10 +198,7 @@ fn a_bad_file_is_told_with_line_column_key_and_reason() {
             column("{key: a, from: event, default: [1]}"),
             format!("{at}40: views.v.columns[0].default: must be one value"),
         ),
-        (
-            column("{key: a, from: event, scalar: yes}"),
-            format!("{at}39: views.v.columns[0].scalar: must be true or false"),
-        ),
+        (column("{key: a, from: event, text: yes}"), format!("{at}37: views.v.columns[0].text: must be true or false")),
         (
             column("{key: a, from: event, constant: 1}"),
             format!("{at}24: views.v.columns[0].from: a column with a constant"),
@@ -311,7 +308,7 @@ fn the_records_of_run_ai_s_page_are_shown_as_it_shows_them() {
             "id": id, "tenantId": 1, "happenedAt": "2026-01-28T09:12:44.381Z", "action": "Update", "version": "1.0",
             "entityId": "1", "entityType": "Project", "entityName": "team-a", "sourceType": "User",
             "sourceId": "a79500fb-c452-471f-adc0-b65c972bd5c2", "sourceName": "ada@example.com", "context": context,
-            "status": "Succeeded", "clusterName": "c1", "clusterId": 5, "dateTime": "28/01/2026 09:12 AM",
+            "status": "Succeeded", "clusterName": "c1", "clusterId": "5", "dateTime": "28/01/2026 09:12 AM",
         })
     );
     // Of what nobody told, nothing is claimed: neither a success nor a person.
@@ -352,7 +349,10 @@ fn what_the_platform_does_by_itself_fcp_shows_as_done_by_system() {
         [&row["username"], &row["operator"], &row["userType"], &row["service"]],
         ["ada", "ada", "user", "approval"]
     );
-    assert_eq!((&row["request"], &row["objectId"], &row["objectName"]), (&json!({"days": 30}), &json!(7), &Json::Null));
+    assert_eq!(
+        (&row["request"], &row["objectId"], &row["objectName"]),
+        (&json!({"days": 30}), &json!("7"), &Json::Null)
+    );
 }
 
 #[test]
