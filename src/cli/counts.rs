@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::Failure;
-use super::read::{What, WhatFlags, with_caret};
+use super::read::{Looking, What, WhatFlags, with_caret};
 use crate::reader::counts::{self, Counted, FIELDS_MAX, Facets, Histogram, Interval, More, Row};
 use crate::reader::field::Field;
 use crate::reader::number::Decimal;
@@ -77,8 +77,9 @@ pub(super) fn facets(flags: &FacetsFlags) -> Result<ExitCode, Failure> {
     if fields.len() > FIELDS_MAX {
         return Err(Failure::Usage(format!("FIELD: more than {FIELDS_MAX} fields")));
     }
-    let ((), code) = what.search(|search, _| {
-        let (mut facets, coverage) = counts::facets(search, &fields)?;
+    let ((), code) = what.search(|Looking { search, shown, .. }| {
+        let (mut facets, coverage) = counts::facets(&search, &fields)?;
+        shown.clear();
         print(|out| write_facets(format, &names, &mut facets, out))?;
         Ok(((), coverage))
     })?;
@@ -93,8 +94,9 @@ pub(super) fn histogram(flags: &HistogramFlags) -> Result<ExitCode, Failure> {
     let Some(interval) = Interval::parse(&flags.interval) else {
         return Err(Failure::Usage("--interval: must be `minute`, `hour` or `day`".to_owned()));
     };
-    let ((), code) = what.search(|search, _| {
-        let (mut histogram, coverage) = counts::histogram(search, interval, by.as_ref(), &what.zone)?;
+    let ((), code) = what.search(|Looking { search, shown, .. }| {
+        let (mut histogram, coverage) = counts::histogram(&search, interval, by.as_ref(), &what.zone)?;
+        shown.clear();
         print(|out| write_histogram(format, by.is_some(), &what.zone, &mut histogram, out))?;
         Ok(((), coverage))
     })?;

@@ -2,6 +2,9 @@
 
 mod console;
 mod counts;
+mod export;
+mod interrupt;
+mod progress;
 mod read;
 mod token;
 
@@ -62,6 +65,8 @@ enum Command {
     Sweep(Deferred<SweepFlags>),
     /// Print the records that match, newest first
     Query(Deferred<read::QueryFlags>),
+    /// Write every record that matches, oldest first, to a file with a manifest
+    Export(Deferred<export::ExportFlags>),
     /// Count the values of fields in the records that match
     Facets(Deferred<counts::FacetsFlags>),
     /// Count the records that match by minute, hour or day
@@ -247,6 +252,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Sweep(Deferred(flags)) => sweep_all(&flags),
         Command::Inject(Deferred(flags)) => inject_all(flags),
         Command::Query(Deferred(flags)) => read::query(&flags),
+        Command::Export(Deferred(flags)) => export::export(&flags),
         Command::Facets(Deferred(flags)) => counts::facets(&flags),
         Command::Histogram(Deferred(flags)) => counts::histogram(&flags),
         Command::Console(Deferred(flags)) => console::console(&flags),

@@ -6,62 +6,80 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::progress::Shown;
 use super::{Failure, complain};
 use crate::clock::{Clock, SystemClock};
 use crate::reader::error::FilterError;
 use crate::reader::filter::{Condition, Criteria, Filter, Place, Scope};
 use crate::reader::listing::{Listing, Source, Sources};
+use crate::reader::manifest::Range;
 use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS, visible};
 use crate::reader::record::Record;
 use crate::reader::search::{Coverage, Notice, Search};
 use crate::reader::sorted::{Order, Sorted};
 use crate::reader::view::{Column, View, Views};
 use crate::reader::when::{self, Zone};
+use crate::record::Timestamp;
 
 /// Damaged and foreign lines that are told one by one.
 const NOTICES_MAX: usize = 20;
 
-/// Where to look, and for what.
-#[derive(Debug, Clone, Default, clap::Args)]
+/// Where to look, and for what. As JSON it is what was given, by the flags' names.
+#[derive(Debug, Clone, Default, clap::Args, Serialize)]
 pub(super) struct WhatFlags {
-    /// Directory with segments, walked; may be repeated [default: /audit]
-    #[arg(long = "dir", value_name = "[NAME=]PATH[@WORKSPACE]")]
+    /// Directory with segments, walked; may be repeated
+    #[arg(long = "dir", value_name = "[NAME=]PATH[@WORKSPACE]", default_value = "/audit")]
+    #[serde(rename = "dir")]
     dirs: Vec<String>,
     /// From this time on: RFC 3339, a date, or an age such as 24h, 7d or 90m
     #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
     /// Before this time
     #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
     /// Zone of times without one, and of times that are shown: UTC, local, or a name such as Europe/Copenhagen
     #[arg(long, value_name = "NAME", default_value = "UTC")]
     tz: String,
     /// The event is this; repeated: any of them
     #[arg(long = "event", value_name = "EVENT")]
+    #[serde(rename = "event", skip_serializing_if = "Vec::is_empty")]
     events: Vec<String>,
     /// The job's id is this; repeated: any of them
     #[arg(long = "job", value_name = "ID")]
+    #[serde(rename = "job", skip_serializing_if = "Vec::is_empty")]
     jobs: Vec<String>,
     /// The workspace's id is this; repeated: any of them
     #[arg(long = "workspace", value_name = "ID")]
+    #[serde(rename = "workspace", skip_serializing_if = "Vec::is_empty")]
     workspaces: Vec<String>,
     /// The rank is this; repeated: any of them
     #[arg(long = "rank", value_name = "N")]
+    #[serde(rename = "rank", skip_serializing_if = "Vec::is_empty")]
     ranks: Vec<u32>,
     /// A condition, such as 'meta.user.name = ada'; repeated: all of them. Operators: = != < <= > >= ~ !~ ^= $= exists missing
     #[arg(long = "where", value_name = "FIELD OP VALUE")]
+    #[serde(rename = "where", skip_serializing_if = "Vec::is_empty")]
     conditions: Vec<String>,
     /// Every word occurs in event, message or meta's strings; case does not matter
     #[arg(long = "text", value_name = "WORDS")]
+    #[serde(rename = "text", skip_serializing_if = "Vec::is_empty")]
     texts: Vec<String>,
     /// Show records as this view does, and take its columns for fields: native, fcp, runai, runai-log, pcd or one of --views
     #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     view: Option<String>,
     /// File with more views and categories, in YAML
     #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     views: Option<PathBuf>,
     /// The operation is of this category of FCP's catalogue, such as 'HPC clusters'; repeated: any of them
     #[arg(long = "category", value_name = "NAME")]
+    #[serde(rename = "category", skip_serializing_if = "Vec::is_empty")]
     categories: Vec<String>,
     /// Damaged lines are an error: exit 1
     #[arg(long)]
@@ -91,15 +109,15 @@ pub(super) struct QueryFlags {
 pub(super) struct HowFlags {
     /// table, ndjson (the lines' own bytes), json or csv [default: table on a terminal, else ndjson]
     #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// What a table or csv shows, such as ts,event,meta.path [default: ts,jobId,event,message; of csv also workspaceId, rank and meta; with
     /// --view, its columns]
     #[arg(long, value_name = "FIELDS")]
-    columns: Option<String>,
+    pub(super) columns: Option<String>,
 }
 
 impl HowFlags {
-    fn layout(&self, what: &What) -> Result<Layout, Failure> {
+    pub(super) fn layout(&self, what: &What) -> Result<Layout, Failure> {
         let named = self.columns.as_deref().map(|text| {
             let columns = Columns::parse_among(text, what.columns());
             columns.map_err(|error| with_caret("--columns", text, &error))
@@ -139,8 +157,10 @@ const TERMINAL_WIDTH: usize = 80;
 
 /// What was asked for, ready to be looked for.
 pub(super) struct What {
-    sources: Sources,
+    pub(super) sources: Sources,
     filter: Filter,
+    /// The times that were meant by it.
+    pub(super) range: Range,
     pub(super) zone: Zone,
     view: Option<View>,
     is_strict: bool,
@@ -173,9 +193,11 @@ impl WhatFlags {
         let condition =
             |text: &String| Condition::parse_among(text, columns).map_err(|error| with_caret("--where", text, &error));
         let conditions = self.conditions.iter().map(condition).collect::<Result<_, _>>()?;
+        let range =
+            Range { since: time("--since", self.since.as_ref())?, until: time("--until", self.until.as_ref())? };
         let filter = Filter::new(Criteria {
-            since: time("--since", self.since.as_ref())?,
-            until: time("--until", self.until.as_ref())?,
+            since: range.since,
+            until: range.until,
             events: self.events.clone(),
             jobs: self.jobs.clone(),
             workspaces: self.workspaces.clone(),
@@ -185,7 +207,7 @@ impl WhatFlags {
             texts: self.texts.clone(),
             scope: Scope::All,
         });
-        Ok(What { sources, filter, zone, view, is_strict: self.strict })
+        Ok(What { sources, filter, range, zone, view, is_strict: self.strict })
     }
 }
 
@@ -208,11 +230,22 @@ impl What {
     /// Searches, tells on stderr what the reader must be told, and what was covered.
     pub(super) fn search<T>(
         &self,
-        ask: impl FnOnce(&Search<'_>, &Listing) -> anyhow::Result<(T, Coverage)>,
+        ask: impl FnOnce(Looking<'_>) -> anyhow::Result<(T, Coverage)>,
     ) -> Result<(T, ExitCode), Failure> {
+        self.search_and_tell(&|_| (), ask)
+    }
+
+    /// The same; `tell` is told what the reader is.
+    pub(super) fn search_and_tell<T>(
+        &self,
+        tell: &(dyn Fn(&Notice<'_>) + Sync),
+        ask: impl FnOnce(Looking<'_>) -> anyhow::Result<(T, Coverage)>,
+    ) -> Result<(T, ExitCode), Failure> {
+        let shown = Shown::start()?;
         let listing = Listing::new(&self.sources);
         let (told, is_stopped) = (Mutex::new(0), AtomicBool::new(false));
         let notice = |notice: Notice<'_>| {
+            tell(&notice);
             let text = match notice {
                 Notice::Damaged { segment, index, damage } => format!("damaged: {segment}:{index}: {damage}"),
                 Notice::Foreign { segment, index } => {
@@ -225,26 +258,35 @@ impl What {
             *told += 1;
             if *told <= NOTICES_MAX || matches!(notice, Notice::Unreadable { .. }) {
                 // Whoever named a folder or a file may have meant to say something to a terminal.
-                complain(&visible(&text));
+                shown.complain(&visible(&text));
             }
         };
-        let search = Search::new((&self.sources, &listing), &self.filter, &notice, &is_stopped);
+        let search = Search::new((&self.sources, &listing), &self.filter, &notice, &is_stopped).watched(shown.search());
         let search = if self.is_strict { search.strict() } else { search };
-        let (answer, coverage) = ask(&search, &listing)?;
-        let ambiguous =
-            if coverage.ambiguous > 0 { format!(", {} ambiguous", coverage.ambiguous) } else { String::new() };
+        let (answer, coverage) = ask(Looking { search, listing: &listing, shown: &shown, notice: &notice })?;
+        shown.clear();
+        let counts = [coverage.searched, coverage.segments, coverage.lines, coverage.damaged, coverage.foreign];
+        let [searched, segments, lines, damaged, foreign] = counts.map(HumanCount);
+        let ambiguous = match coverage.ambiguous {
+            0 => String::new(),
+            count => format!(", {} ambiguous", HumanCount(count)),
+        };
         complain(&format!(
-            "searched {} of {} segments, {} lines, {} damaged, {} foreign{ambiguous} (times in {})",
-            coverage.searched,
-            coverage.segments,
-            coverage.lines,
-            coverage.damaged,
-            coverage.foreign,
+            "searched {searched} of {segments} segments, {lines} lines, {damaged} damaged, {foreign} foreign{ambiguous} (times in {})",
             self.zone.name(),
         ));
         let failed = coverage.unreadable > 0 || self.is_strict && coverage.damaged > 0;
         Ok((answer, if failed { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS }))
     }
+}
+
+/// A search that is about to begin.
+pub(super) struct Looking<'s> {
+    pub(super) search: Search<'s>,
+    pub(super) listing: &'s Listing,
+    pub(super) shown: &'s Shown,
+    /// What the reader must be told.
+    pub(super) notice: &'s (dyn Fn(Notice<'_>) + Sync),
 }
 
 /// Prints the records that match.
@@ -257,19 +299,15 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
     };
     let layout = flags.how.layout(&what)?;
     let limit = flags.limit.map(|limit| limit.saturating_add(flags.offset));
-    let ((), code) = what.search(|search, listing| {
+    let ((), code) = what.search(|Looking { search, listing, shown, notice }| {
         let (mut sorted, mut coverage) = search.sorted(order, limit)?;
         for _ in 0..flags.offset {
             if sorted.next_line(listing, &what.sources)?.is_none() {
                 break;
             }
         }
-        coverage.ambiguous += what.print(&mut sorted, listing, Encoder::new(layout))?;
-        for (segment, error) in sorted.lost() {
-            let path = listing.segments[segment].path(&what.sources);
-            complain(&visible(&format!("unreadable: {path}: {error}")));
-            coverage.unreadable += 1;
-        }
+        coverage.ambiguous += what.print(&mut sorted, listing, layout, shown)?;
+        coverage.unreadable += what.tell_lost(&sorted, listing, notice);
         Ok(((), coverage))
     })?;
     Ok(code)
@@ -277,27 +315,69 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
 
 impl What {
     /// Prints records; returns how many are ambiguous by what is shown of them, and not by what was asked for.
-    fn print(&self, sorted: &mut Sorted, listing: &Listing, mut encoder: Encoder) -> anyhow::Result<u64> {
+    pub(super) fn print(
+        &self,
+        sorted: &mut Sorted,
+        listing: &Listing,
+        layout: Layout,
+        shown: &Shown,
+    ) -> anyhow::Result<u64> {
+        if io::stdout().is_terminal() {
+            shown.clear();
+        }
         let mut out = BufWriter::new(io::stdout().lock());
+        let ambiguous = self.encode(sorted, listing, layout, &mut |bytes, ts| {
+            ts.inspect(|_| shown.count_written());
+            is_read_on(out.write_all(bytes))
+        })?;
+        is_read_on(out.flush())?;
+        Ok(ambiguous)
+    }
+
+    /// Tells of which segments records could not be had again; returns how many.
+    pub(super) fn tell_lost(&self, sorted: &Sorted, listing: &Listing, notice: &dyn Fn(Notice<'_>)) -> u64 {
+        let tell = |(segment, error): (usize, &io::Error)| {
+            let path = listing.segments[segment].path(&self.sources);
+            notice(Notice::Unreadable { path: &path, error });
+        };
+        sorted.lost().map(tell).count() as u64
+    }
+
+    /// Hands the bytes of records in a format to `write`, with the time of each, until it wants no more; returns how many are ambiguous
+    /// by what is shown of them, and not by what was asked for.
+    pub(super) fn encode(
+        &self,
+        sorted: &mut Sorted,
+        listing: &Listing,
+        layout: Layout,
+        write: &mut Take<'_>,
+    ) -> anyhow::Result<u64> {
+        let mut encoder = Encoder::new(layout);
         let (mut bytes, mut ambiguous) = (Vec::new(), 0);
         encoder.begin(&mut bytes);
-        while let Some(line) = sorted.next_line(listing, &self.sources)? {
+        let mut is_wanted = write(&bytes, None)?;
+        while is_wanted {
+            let Some(line) = sorted.next_line(listing, &self.sources)? else { break };
             let segment = &listing.segments[line.segment];
             let path = segment.path(&self.sources);
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
             let record = Record::parse(&line.line).expect("what is no record is left out");
+            bytes.clear();
             let is_ambiguous = encoder.record(&record, &place, &mut bytes);
             ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
-            if !is_read_on(out.write_all(&bytes))? {
-                return Ok(ambiguous);
-            }
-            bytes.clear();
+            is_wanted = write(&bytes, Some(record.ts))?;
         }
+        bytes.clear();
         encoder.end(&mut bytes);
-        is_read_on(out.write_all(&bytes).and_then(|()| out.flush()))?;
+        if is_wanted {
+            write(&bytes, None)?;
+        }
         Ok(ambiguous)
     }
 }
+
+/// Is given bytes, with the time of the record that they are; tells whether it wants more.
+pub(super) type Take<'t> = dyn FnMut(&[u8], Option<Timestamp>) -> anyhow::Result<bool> + 't;
 
 /// Whether there still is somebody who reads what was written: that `head` has seen enough is no fault.
 fn is_read_on(written: io::Result<()>) -> anyhow::Result<bool> {

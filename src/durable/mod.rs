@@ -14,6 +14,7 @@
 
 mod folder;
 mod holes;
+mod staging;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 
 pub use self::folder::{EntryKind, Facts, Folder};
 pub use self::holes::{data_end, data_from};
+pub use self::staging::{Staging, lies_in};
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

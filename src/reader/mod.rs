@@ -21,6 +21,7 @@ mod scan;
 pub mod search;
 pub mod sorted;
 
+pub mod manifest;
 pub mod output;
 
 #[cfg(test)]

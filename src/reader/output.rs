@@ -140,6 +140,21 @@ pub enum Layout {
     },
 }
 
+impl Layout {
+    /// What heads the columns, or what the members of objects are called; nothing where the lines' own bytes are given.
+    #[must_use]
+    pub fn columns(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::Ndjson(columns) | Self::Json(columns) => {
+                Some(columns.as_ref()?.0.iter().map(|column| column.key.as_str()).collect())
+            }
+            Self::Csv(columns) | Self::Table { columns, .. } => {
+                Some(columns.0.iter().map(|column| column.title.as_str()).collect())
+            }
+        }
+    }
+}
+
 /// Turns records into bytes: [`Encoder::begin`], [`Encoder::record`] for each, [`Encoder::end`]; each adds to the end of `out`.
 ///
 /// Values: a string is its value, any other value its JSON text, without white space between its tokens and otherwise as it is spelt

@@ -13,6 +13,7 @@ mod console_scopes;
 mod counting;
 mod docs;
 mod durability;
+mod export;
 mod faults;
 mod image;
 mod limits;
