@@ -9,6 +9,7 @@ mod clients;
 mod clock;
 mod config;
 mod console;
+mod console_clients;
 mod console_scopes;
 mod counting;
 mod docs;
