@@ -90,7 +90,8 @@ impl Line {
         let ts = 1_769_558_400_000 + u64::from(hour) * 3_600_000 + u64::from(*millis);
         // Nothing that others have in common with what the scope sees.
         let (letter, n) = if is_other { ('z', 9 - content % 5) } else { ('a', content % 5) };
-        let meta = match content % 7 {
+        let meta = match content % 8 {
+            7 => format!("{{\"user\":{{\"name\":\"u{letter}{n}\"}},\"region\":\"r{letter}{n}\"}}"),
             6 => format!("{{\"k\":\"v{letter}{n}\",\"k\":\"u{letter}{n}\"}}"),
             5 => "null".to_owned(),
             _ => format!("{{\"k\":\"v{letter}{n}\",\"n\":{n}}}"),
@@ -220,11 +221,19 @@ impl Answer {
 #[derive(Debug)]
 struct Route {
     path: String,
-    parameters: Vec<(String, Vec<String>)>,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    values: Vec<String>,
+    /// It is given in any case: it must be, or nothing would be found without it.
+    is_given: bool,
 }
 
 /// All routes that answer and end, with values for all of their parameters.
-static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
+fn described() -> Vec<Route> {
     let world = World::new(LAYOUTS[0], &[], &[vec![0]], None);
     let described = runtime().block_on(world.get(0, "/api/openapi.json"));
     let described: Value = serde_json::from_str(&described.body).unwrap();
@@ -237,13 +246,26 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         let parameters = get["parameters"].as_array().unwrap().iter().filter(|parameter| parameter["in"] == "query");
         let parameters = parameters.map(|parameter| {
             let name = parameter["name"].as_str().unwrap();
-            (name.to_owned(), values(name, &parameter["schema"]))
+            let is_given = parameter["required"] == true || name == "start_time";
+            Parameter { name: name.to_owned(), values: values(name, &parameter["schema"]), is_given }
         });
         routes.push(Route { path: path.clone(), parameters: parameters.collect() });
     }
-    assert!(routes.len() >= 7, "{routes:?}");
     routes
+}
+
+/// Those that are asked in different ways, and those that are not.
+static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| described().into_iter().filter(Route::is_asked).collect());
+static CONSTANT: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let constant = described().into_iter().filter(|route| !route.is_asked());
+    constant.map(|route| route.path).collect()
 });
+
+impl Route {
+    fn is_asked(&self) -> bool {
+        !self.parameters.is_empty() || self.path.contains('{')
+    }
+}
 
 /// What a parameter may be asked to be: such that it finds something, and such that it is refused.
 fn values(name: &str, schema: &Value) -> Vec<String> {
@@ -258,10 +280,12 @@ fn values(name: &str, schema: &Value) -> Vec<String> {
         return [0, 1, 2, 3, 5].map(|number| number.to_string()).to_vec();
     }
     let values: &[&str] = match name {
-        "since" | "start" | "start_time" => {
-            &["2026-01-28T00:00:01.500Z", "2026-01-28T02:00:00Z", "1970-01-01", "never"]
+        "start" => &["2026-01-28T00:00:01.500Z", "2026-1-28", "2026-01-28T01:00:00.000Z", "2026-01-01T00:00:00"],
+        "end" => &["2026-01-28T01:00:01.500Z", "2027-1-1", "2026-01-28T03:00:00.000Z", "2027-01-01T00:00:00"],
+        "since" | "start_time" => {
+            &["2026-01-28T00:00:01.500Z", "2026-01-28T02:00:00Z", "1970-01-01T00:00:00Z", "never"]
         }
-        "until" | "end" | "end_time" => &["2026-01-28T01:00:01.500Z", "2026-01-28T03:00:00Z", "2027-01-01"],
+        "until" | "end_time" => &["2026-01-28T01:00:01.500Z", "2026-01-28T03:00:00Z", "2027-01-01T00:00:00Z"],
         "tz" => &["Europe/Copenhagen", "UTC", "nowhere"],
         "where" => &[
             "workspaceId = w2",
@@ -294,20 +318,20 @@ fn runtime() -> Runtime {
 /// A route, its parameters by number and value, and what stands in its path.
 type Pick = (u16, Vec<(u16, u16)>, u16);
 
-/// What is asked: a path with parameters, which a cursor can be added to.
+/// What is asked: a path with parameters, and whether a cursor can be added to it.
 fn target((route, parameters, id): &Pick, ids: &[String]) -> (String, bool) {
     let Route { path, parameters: known } = nth(&ROUTES, *route);
     let mut target = path.replace("{id}", &encoded(nth::<String>(ids, *id)));
-    let mut separator = '?';
-    let mut given = BTreeSet::new();
-    let is_paged = known.iter().any(|(name, _)| name == "cursor");
-    let required = known.iter().position(|(name, _)| name == "field").map(|at| (at, parameters.len()));
+    let (mut separator, mut given) = ('?', BTreeSet::new());
+    let is_paged = known.iter().any(|parameter| parameter.name == "cursor");
+    let always = known.iter().filter(|parameter| parameter.is_given).map(|parameter| (parameter, *id));
     let picked = parameters.iter().filter(|_| !known.is_empty());
-    let picked = picked.map(|(parameter, value)| (usize::from(*parameter) % known.len(), usize::from(*value)));
-    for (parameter, value) in required.into_iter().chain(picked) {
-        let (name, values) = &known[parameter];
-        if name != "cursor" && !(is_paged && name == "offset") && given.insert((name, value % values.len())) {
-            write!(target, "{separator}{name}={}", encoded(&values[value % values.len()])).unwrap();
+    for (parameter, value) in always.chain(picked.map(|(parameter, value)| (nth(known, *parameter), *value))) {
+        let (name, value) = (parameter.name.as_str(), nth(&parameter.values, value));
+        // What is given twice is refused, mostly.
+        let is_new = given.insert(name) || matches!(name, "where" | "field");
+        if is_new && name != "cursor" && !(is_paged && name == "offset") {
+            write!(target, "{separator}{name}={}", encoded(value)).unwrap();
             separator = '&';
         }
     }
@@ -348,7 +372,9 @@ proptest! {
         let all = World::new(layout, &segments, &scopes, None);
         let worlds: Vec<_> = scopes.iter().map(|scope| World::new(layout, &segments, &scopes, Some(scope))).collect();
         let ids = ids(layout, &segments);
-        let targets: Vec<_> = picks.iter().map(|pick| target(pick, &ids)).collect();
+        assert!(ROUTES.len() >= 5 && !CONSTANT.is_empty());
+        let constant = CONSTANT.iter().map(|path| (path.clone(), false));
+        let targets: Vec<_> = picks.iter().map(|pick| target(pick, &ids)).chain(constant).collect();
         runtime().block_on(async {
             for (target, is_paged) in targets {
                 let mut cursors = Vec::new();
