@@ -25,6 +25,11 @@ pub(super) struct FacetsFlags {
     format: Option<String>,
 }
 
+pub(super) const FACETS_EXAMPLES: &str = "\
+Examples:
+  audit-log facets event meta.user.name --since 30d
+  audit-log facets jobId --where 'meta.path ^= /work/secret/' --format csv";
+
 /// The flags of `histogram`.
 #[derive(Debug, clap::Args)]
 pub(super) struct HistogramFlags {
@@ -40,6 +45,11 @@ pub(super) struct HistogramFlags {
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
 }
+
+pub(super) const HISTOGRAM_EXAMPLES: &str = "\
+Examples:
+  audit-log histogram --interval day --since 90d --tz Europe/Copenhagen
+  audit-log histogram --by event --since 24h --format csv > day.csv";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {

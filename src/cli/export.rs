@@ -40,6 +40,12 @@ pub(super) struct ExportFlags {
     columns: Option<String>,
 }
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  audit-log export --since 2026-03-01 --until 2026-04-01 --tz Europe/Copenhagen --out march
+  audit-log export --job 5003592 --format csv --columns ts,event,meta.path --out job-5003592
+  audit-log export --since 30d --out - | gzip > month.ndjson.gz";
+
 /// Writes the records that match.
 pub(super) fn export(flags: &ExportFlags) -> Result<ExitCode, Failure> {
     if !["ndjson", "csv", "json"].contains(&flags.format.as_str()) {

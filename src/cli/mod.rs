@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
@@ -64,17 +65,27 @@ enum Command {
     /// Remove old segments from directory trees, once (a CronJob)
     Sweep(Deferred<SweepFlags>),
     /// Print the records that match, newest first
+    #[command(after_help = read::QUERY_EXAMPLES)]
     Query(Deferred<read::QueryFlags>),
     /// Write every record that matches, oldest first, to a file with a manifest
+    #[command(after_help = export::EXAMPLES)]
     Export(Deferred<export::ExportFlags>),
     /// Count the values of fields in the records that match
+    #[command(after_help = counts::FACETS_EXAMPLES)]
     Facets(Deferred<counts::FacetsFlags>),
     /// Count the records that match by minute, hour or day
+    #[command(after_help = counts::HISTOGRAM_EXAMPLES)]
     Histogram(Deferred<counts::HistogramFlags>),
     /// Serve the records over HTTP, to whoever holds a token
     Console(Deferred<console::ConsoleFlags>),
     /// Make a token for `console`, and print it once
     Token(Deferred<token::TokenFlags>),
+    /// Print what a shell needs to complete commands and flags
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell: bash, zsh or fish
+        shell: String,
+    },
     /// Check a configuration file: exit 0, or 2 with file, line, key and reason
     CheckConfig {
         /// The file
@@ -160,6 +171,12 @@ Examples:
   audit-log inject < job.yaml | kubectl apply -f -
   kubectl get deployment web -o yaml | audit-log inject --image registry.example/audit-log:0.1.0 | kubectl apply -f -";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(audit-log completions bash)                                       # in ~/.bashrc
+  audit-log completions zsh > ~/.zfunc/_audit-log                            # ~/.zfunc is in fpath
+  audit-log completions fish > ~/.config/fish/completions/audit-log.fish";
+
 /// Why a command ended badly.
 enum Failure {
     /// The command line, the environment or a named file is at fault.
@@ -178,6 +195,12 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }
+}
+
+/// The command line, as manuals and shells are told of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.
@@ -257,6 +280,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Histogram(Deferred(flags)) => counts::histogram(&flags),
         Command::Console(Deferred(flags)) => console::console(&flags),
         Command::Token(Deferred(flags)) => token::token(&flags),
+        Command::Completions { shell } => completions(&shell),
         Command::CheckConfig { file, retention_floor } => {
             let flags = RetentionFlags { config: None, retention_floor };
             let floor_days = flags.settings(&process_environment)?.floor_days;
@@ -264,6 +288,21 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn completions(shell: &str) -> Result<ExitCode, Failure> {
+    let shell = match shell {
+        "bash" => Shell::Bash,
+        "zsh" => Shell::Zsh,
+        "fish" => Shell::Fish,
+        _ => return Err(Failure::Usage("SHELL: must be `bash`, `zsh` or `fish`".to_owned())),
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), BINARY, &mut script);
+    let script = String::from_utf8(script).expect("names and help texts are UTF-8");
+    // It spells a hyphen in the name of the binary in two ways (clap's issue 6421), and would complete no flags.
+    print(&script.replace("audit__subcmd__log", "audit__log"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(flags: &ServeFlags, ucloud_port: Option<u16>) -> Result<ExitCode, Failure> {

@@ -104,6 +104,14 @@ pub(super) struct QueryFlags {
     how: HowFlags,
 }
 
+pub(super) const QUERY_EXAMPLES: &str = "\
+Examples:
+  audit-log query --limit 10
+  audit-log query --job 5003592 --order asc
+  audit-log query --where 'meta.path = /work/output/results.csv'
+  audit-log query --since 7d --where 'meta.user.name ^= ada' --tz local
+  audit-log query --format csv --columns ts,jobId,meta.user.name,meta.path > exports.csv";
+
 /// How records are printed.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct HowFlags {

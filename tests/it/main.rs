@@ -18,6 +18,7 @@ mod export;
 mod faults;
 mod image;
 mod limits;
+mod manual;
 mod observability;
 mod performance;
 mod plain;
