@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use super::Console;
 use super::caller::Rows;
 use crate::http::{Problem, Reserved};
+use crate::reader::output::Columns;
 
 /// What is handed to the connection at once.
 const PART_BYTES: usize = 64 << 10;
@@ -55,6 +56,15 @@ impl Formatter for Visible {
         // Such characters are nowhere in JSON but within strings.
         self.write_string_fragment(writer, json)
     }
+}
+
+/// Which members or columns of an answer are the job's own claim, as a list of RFC 9651.
+const AUDIT_CLAIMED: HeaderName = HeaderName::from_static("audit-claimed");
+
+/// The header that says which of the columns that an answer shows, or of the members of whole lines, are the job's own claim.
+pub(crate) fn claims(columns: Option<&Columns>) -> [(HeaderName, HeaderValue); 1] {
+    let claimed = columns.map_or_else(|| vec!["event", "message", "meta"], Columns::claimed);
+    [(AUDIT_CLAIMED, HeaderValue::try_from(claimed.join(", ")).expect("keys and members are plain"))]
 }
 
 /// An answer of JSON that holds some records, and takes room until it is sent.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use axum::extract::{RawQuery, State};
 use axum::http::Uri;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -122,10 +122,11 @@ pub(super) async fn page(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let asked = Asked::new(&console, query.as_deref(), caller)?;
+    let claims = answer::claims(asked.columns.as_ref());
     let turn = console.gate.search().await?;
     let asking = Arc::clone(&console);
     let (bytes, rows) = search::run(turn, move |is_stopped| asked.answer(&asking, is_stopped)).await?;
-    answer::whole(&console, bytes, &rows)
+    Ok((claims, answer::whole(&console, bytes, &rows)?).into_response())
 }
 
 /// What a page is asked for.
@@ -280,5 +281,6 @@ pub(super) async fn one(
         Err(if is_unread { Problem::new(Code::StorageFailed, "its segment can't be read") } else { nothing() })
     })
     .await?;
-    answer::whole(&console, bytes, &Rows(Arc::new(AtomicU64::new(1))))
+    let response = answer::whole(&console, bytes, &Rows(Arc::new(AtomicU64::new(1))))?;
+    Ok((answer::claims(None), response).into_response())
 }

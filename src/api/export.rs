@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::Console;
+use super::answer;
 use super::caller::Caller;
 use super::filters::{self, FILTERS, ORDER};
 use super::parameters::{Kind, Parameter, Parameters, bad, fault};
@@ -96,7 +97,8 @@ impl Export {
     pub(super) async fn answer(self, console: Arc<Console>, caller: Caller, label: Label) -> Result<Response, Problem> {
         let Self { criteria, order, offset, limit, layout, is_safe } = self;
         let (filter, exporting) = (Filter::new(criteria), Arc::clone(&console));
-        stream::answer(&console, caller, label, move |is_stopped, answer| {
+        let claims = answer::claims(layout.shown());
+        let response = stream::answer(&console, caller, label, move |is_stopped, answer| {
             let listing = exporting.library.listing();
             let directories = (exporting.library.sources(), &*listing);
             let search = search::prepare(directories, &filter, is_stopped);
@@ -111,7 +113,8 @@ impl Export {
                 Err(error) => answer.refuse(search::failed(&error)),
             }
         })
-        .await
+        .await?;
+        Ok((claims, response).into_response())
     }
 }
 

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::Console;
+use super::answer;
 use super::borrowed;
 use super::caller::Caller;
 use super::export::{self, Export};
@@ -149,7 +150,8 @@ pub(super) async fn log(
     let columns = view.all();
     let searching = Arc::clone(&console);
     let label = Label { content_type: "application/json", file_name: None };
-    stream::answer(&console, caller, label, move |is_stopped, answer| {
+    let claims = answer::claims(Some(&columns));
+    let response = stream::answer(&console, caller, label, move |is_stopped, answer| {
         let listing = searching.library.listing();
         let search = search::prepare((searching.library.sources(), &listing), &filter, is_stopped);
         let (counts, _) = search.each(
@@ -174,7 +176,8 @@ pub(super) async fn log(
         });
         out.end(written);
     })
-    .await
+    .await?;
+    Ok((claims, response).into_response())
 }
 
 /// `GET /api/v1/audit/log/file`.

@@ -41,6 +41,8 @@ pub(crate) struct Column<'v> {
     title: &'v str,
     /// The fields of which the first that holds something is shown; `id` is the permalink's, `number` one that grows with time.
     from: Vec<&'v str>,
+    /// Whether it may show what is the job's own claim, as all of `event`, `message` and `meta` is.
+    claimed: bool,
     /// What is shown where none of them holds anything; null: nothing.
     default: Option<String>,
 }
@@ -69,6 +71,12 @@ pub(super) async fn all(State(console): State<Arc<Console>>, RawQuery(query): Ra
 
 impl<'v> Column<'v> {
     fn of(column: &'v view::Column) -> Self {
-        Self { key: column.key(), title: column.title(), from: column.sources(), default: column.default_text() }
+        Self {
+            key: column.key(),
+            title: column.title(),
+            from: column.sources(),
+            claimed: column.is_claimed(),
+            default: column.default_text(),
+        }
     }
 }

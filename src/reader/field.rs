@@ -187,6 +187,16 @@ impl Field {
         (last, is_ambiguous)
     }
 
+    /// Whether it shows what is the job's own claim: event, message, or anything from `meta`.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        match self {
+            Self::Event | Self::Message | Self::Meta(_) => true,
+            Self::Column(column) => column.is_claimed(),
+            _ => false,
+        }
+    }
+
     /// Whether it shows the time of the line and nothing else.
     pub(super) fn is_time(&self) -> bool {
         match self {

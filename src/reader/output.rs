@@ -72,6 +72,19 @@ impl Columns {
         }
     }
 
+    /// Which of them show what is the job's own claim: columns of a view by their keys, fields by the member that they are or lie in.
+    #[must_use]
+    pub fn claimed(&self) -> Vec<&str> {
+        let mut claimed: Vec<&str> = Vec::new();
+        for column in self.0.iter().filter(|column| column.field.is_claimed()) {
+            let name = if matches!(column.field, Field::Meta(_)) { "meta" } else { column.key.as_str() };
+            if !claimed.contains(&name) {
+                claimed.push(name);
+            }
+        }
+        claimed
+    }
+
     /// Writes what they show of a record as a JSON object, null where that is nothing; returns whether the record is ambiguous.
     pub fn write_object(&self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
         let mut is_any_ambiguous = false;
@@ -151,6 +164,15 @@ impl Layout {
             Self::Csv(columns) | Self::Table { columns, .. } => {
                 Some(columns.0.iter().map(|column| column.title.as_str()).collect())
             }
+        }
+    }
+
+    /// What it shows of records; nothing: the lines as they are.
+    #[must_use]
+    pub fn shown(&self) -> Option<&Columns> {
+        match self {
+            Self::Ndjson(columns) | Self::Json(columns) => columns.as_ref(),
+            Self::Csv(columns) | Self::Table { columns, .. } => Some(columns),
         }
     }
 }

@@ -272,6 +272,34 @@ fn a_scope_is_part_of_every_interface() {
 }
 
 #[test]
+fn answers_say_what_is_the_jobs_own_claim() {
+    let temp = audit();
+    let console = Console::over(temp.path());
+    let pcd = "service, domain, project_id, user_id, request_id, username, action_name, resource_type, resource_id, resource_name, \
+               outcome, action_result, source_ip";
+    let runai_log = "tenant_id, subject, subject_type, source_ip, action, http_method, url, entity_type, entity_name, entity_id, result, \
+                     http_status_code, cluster_name, cluster_id, request_id, metadata";
+    let id = encoded("audit-0_20220707T000000.000Z.jsonl:0");
+    for (target, claimed) in [
+        ("/api/v1/events?limit=1".to_owned(), "event, message, meta"),
+        (format!("/api/v1/events/{id}"), "event, message, meta"),
+        ("/api/v1/events?view=native".to_owned(), "event, message, meta"),
+        ("/api/v1/events/export".to_owned(), "event, message, meta"),
+        ("/api/v1/events/export?format=csv&columns=ts,meta.b,meta.a,jobId".to_owned(), "meta"),
+        ("/api/v1/events/export?view=pcd&columns=timestamp_utc,username,event".to_owned(), "username, event"),
+        (
+            "/v1/k8s/audit".to_owned(),
+            "tenantId, action, entityId, entityType, entityName, sourceType, sourceId, sourceName, context",
+        ),
+        ("/resmgr/audit/export".to_owned(), &format!("region, {pcd}")),
+        ("/api/v1/audit/log?start=2022-1-1&end=2023-1-1".to_owned(), runai_log),
+        ("/api/v1/audit/log/file?start=2022-1-1&end=2023-1-1".to_owned(), runai_log),
+    ] {
+        assert_eq!(console.get(&target).header("audit-claimed"), Some(claimed), "{target}");
+    }
+}
+
+#[test]
 fn views_are_listed_and_asked_for_by_every_route_of_ours() {
     let temp = audit();
     let file = temp.path().join("views.yaml");
@@ -282,7 +310,7 @@ fn views_are_listed_and_asked_for_by_every_route_of_ours() {
     assert_eq!(names, ["native", "fcp", "runai", "runai-log", "pcd", "mine"]);
     assert_eq!(
         listed["views"][5]["columns"],
-        json!([{"key": "who", "title": "Who", "from": ["meta.user.name"], "default": "nobody"}])
+        json!([{"key": "who", "title": "Who", "from": ["meta.user.name"], "claimed": true, "default": "nobody"}])
     );
     assert_eq!(rows(&listed["categories"]).len(), 10);
     let page = console.json("/api/v1/events?view=mine&limit=2");

@@ -95,6 +95,13 @@ impl Column {
         })
     }
 
+    /// Whether what it shows may come from what is the job's own claim: event, message or `meta`.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        let is_claim = |source: &Source| matches!(&source.origin, Origin::Field(field) if field.is_claimed());
+        self.from.iter().any(is_claim) || self.members.iter().any(Self::is_claimed)
+    }
+
     /// Hands over what it shows of a record; where a key on the path of the source is there more than once, what it would show for
     /// each, the last one last. Returns whether that is so.
     pub(in crate::reader) fn each<'v>(
