@@ -227,6 +227,7 @@ impl Field {
             Self::Index => Value::Number(place.index.to_string().into()),
             Self::Rank => Value::Number(place.rank.to_string().into()),
             Self::Column(column) => return column.each(record, place, &mut |value| found(Some(value))),
+            Self::Meta(steps) if !may_be_in(steps, record.meta) => return false,
             Self::Meta(steps) => {
                 let mut walk = Walk { scanner: Scanner::over(record.meta), found, is_ambiguous: false };
                 // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
@@ -291,6 +292,15 @@ impl Step {
             length => Ok(Some((Self::Key(rest[..length].to_owned()), 1 + length))),
         }
     }
+}
+
+/// Whether a path may lead to something: without a backslash, a key is spelt as it is. Views ask for many paths that are not there.
+fn may_be_in(path: &[Step], meta: &str) -> bool {
+    let is_there = |step: &Step| match step {
+        Step::Key(key) => memchr::memmem::find(meta.as_bytes(), key.as_bytes()).is_some(),
+        Step::Item(_) => true,
+    };
+    path.iter().all(is_there) || memchr::memchr(b'\\', meta.as_bytes()).is_some()
 }
 
 /// A way through `meta` to the values at a path.

@@ -363,8 +363,13 @@ impl Condition {
             }));
         }
         // A time is spelt in many ways, a place is not in the line, and what a column shows need not be.
-        let is_in_line =
-            !matches!(self.field, Field::Ts | Field::Segment | Field::Index | Field::Rank | Field::Column(_));
+        let is_in_line = match (&self.field, &self.test) {
+            (Field::Column(column), Test::Compare { operator: Operator::Equal, text, .. }) => {
+                column.has_from_line(text)
+            }
+            (Field::Ts | Field::Segment | Field::Index | Field::Rank | Field::Column(_), _) => false,
+            _ => true,
+        };
         if let (Test::Compare { operator, text, is_number }, true) = (&self.test, is_in_line) {
             match operator {
                 // As a number it has many spellings, and no quotes.

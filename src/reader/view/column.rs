@@ -102,6 +102,18 @@ impl Column {
         self.from.iter().any(is_claim) || self.members.iter().any(Self::is_claimed)
     }
 
+    /// Whether a text, if it shows that, is a string of the line, as all else that it may show is another text.
+    pub(in crate::reader) fn has_from_line(&self, text: &str) -> bool {
+        let is_other = |constant: &Constant| !matches!(constant, Constant::String(value) if value == text);
+        let is_in_line = |source: &Source| {
+            let place = |field: &Field| matches!(field, Field::Ts | Field::Segment | Field::Index | Field::Rank);
+            matches!(&source.origin, Origin::Field(field) if !place(field)) && source.show.as_ref().is_none_or(is_other)
+        };
+        self.from.iter().all(is_in_line)
+            && self.map.values().all(is_other)
+            && self.default.as_ref().is_none_or(is_other)
+    }
+
     /// Hands over what it shows of a record; where a key on the path of the source is there more than once, what it would show for
     /// each, the last one last. Returns whether that is so.
     pub(in crate::reader) fn each<'v>(

@@ -133,8 +133,30 @@ fn conditions_are_about_what_columns_show() {
         ("who exists", "1", true),
         ("meta.user = ada", r#"{"user":"ada"}"#, true),
         ("event = E", "1", true),
+        ("who = nobody", r#"{"user":"no\u0062ody"}"#, true),
+        ("ok = Succeeded", r#"{"s":"Succeeded"}"#, true),
     ] {
         assert_eq!(holds(&columns, condition, &line("E", meta)), (expected, false), "{condition} {meta}");
+    }
+}
+
+/// What is only in the line is looked for in its bytes; what a view brings is not.
+#[test]
+fn lines_without_the_value_that_a_column_is_asked_for_are_passed_over() {
+    let columns = of(
+        "{key: a, from: meta.x}, {key: b, from: meta.x, map: {y: z}}, {key: c, from: meta.x, default: z}, \
+         {key: d, from: [meta.x, {field: event, show: z}]}, {key: e, from: [meta.x, segment]}, {key: f, from: meta.x, text: true}",
+    );
+    let line = line("E", r#"{"x":"y"}"#);
+    let may_match = |condition: &str| {
+        let conditions = vec![Condition::parse_among(condition, columns.named("v").unwrap().columns()).unwrap()];
+        Filter::new(Criteria { conditions, ..Criteria::default() }).may_match(line.as_bytes())
+    };
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(may_match(&format!("{key} = z")), matches!(key, "b" | "c" | "d" | "e"), "{key}");
+        assert!(
+            may_match(&format!("{key} = y")) && may_match(&format!("{key} = 1")) && may_match(&format!("{key} != z"))
+        );
     }
 }
 
@@ -384,7 +406,11 @@ proptest! {
                 let Ok(text) = serde_json::from_str::<String>(value.get()) else { continue };
                 let field = Field::Column(Arc::clone(column));
                 let shown = field.last(&record, &HERE).map(crate::reader::field::Value::text);
-                prop_assert_eq!(shown, Some(text));
+                prop_assert_eq!(shown.as_ref(), Some(&text));
+                // And no line is passed over whose column is asked for.
+                let conditions = vec![Condition::compare(field, "=", &text).unwrap()];
+                let filter = Filter::new(Criteria { conditions, ..Criteria::default() });
+                prop_assert!(filter.matches(&record, &HERE) && filter.may_match(line.as_bytes()), "{}", text);
             }
         }
     }
