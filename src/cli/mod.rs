@@ -4,8 +4,10 @@ mod console;
 mod counts;
 mod export;
 mod interrupt;
+mod print;
 mod progress;
 mod read;
+mod tail;
 mod token;
 
 use std::future::Future;
@@ -70,6 +72,9 @@ enum Command {
     /// Write every record that matches, oldest first, to a file with a manifest
     #[command(after_help = export::EXAMPLES)]
     Export(Deferred<export::ExportFlags>),
+    /// Print the last records that match, and with -f those that appear
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(Deferred<tail::TailFlags>),
     /// Count the values of fields in the records that match
     #[command(after_help = counts::FACETS_EXAMPLES)]
     Facets(Deferred<counts::FacetsFlags>),
@@ -276,6 +281,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Inject(Deferred(flags)) => inject_all(flags),
         Command::Query(Deferred(flags)) => read::query(&flags),
         Command::Export(Deferred(flags)) => export::export(&flags),
+        Command::Tail(Deferred(flags)) => tail::tail(&flags),
         Command::Facets(Deferred(flags)) => counts::facets(&flags),
         Command::Histogram(Deferred(flags)) => counts::histogram(&flags),
         Command::Console(Deferred(flags)) => console::console(&flags),

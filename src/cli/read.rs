@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use indicatif::HumanCount;
@@ -166,12 +166,12 @@ const TERMINAL_WIDTH: usize = 80;
 /// What was asked for, ready to be looked for.
 pub(super) struct What {
     pub(super) sources: Sources,
-    filter: Filter,
+    pub(super) filter: Filter,
     /// The times that were meant by it.
     pub(super) range: Range,
     pub(super) zone: Zone,
     view: Option<View>,
-    is_strict: bool,
+    pub(super) is_strict: bool,
 }
 
 /// The directories to read, by default `/audit`.
@@ -251,28 +251,38 @@ impl What {
     ) -> Result<(T, ExitCode), Failure> {
         let shown = Shown::start()?;
         let listing = Listing::new(&self.sources);
-        let (told, is_stopped) = (Mutex::new(0), AtomicBool::new(false));
+        let is_to_be_told = |notice: &Notice<'_>| {
+            tell(notice);
+            true
+        };
+        self.search_in((&listing, &shown), &is_to_be_told, ask)
+    }
+
+    /// The same in a listing. What is not to be told is not counted as damaged.
+    pub(super) fn search_in<T>(
+        &self,
+        (listing, shown): (&Listing, &Shown),
+        is_to_be_told: &(dyn Fn(&Notice<'_>) -> bool + Sync),
+        ask: impl FnOnce(Looking<'_>) -> anyhow::Result<(T, Coverage)>,
+    ) -> Result<(T, ExitCode), Failure> {
+        let (told, untold_damaged, is_stopped) = (Mutex::new(0), AtomicU64::new(0), AtomicBool::new(false));
         let notice = |notice: Notice<'_>| {
-            tell(&notice);
-            let text = match notice {
-                Notice::Damaged { segment, index, damage } => format!("damaged: {segment}:{index}: {damage}"),
-                Notice::Foreign { segment, index } => {
-                    format!("foreign: {segment}:{index}: not of this folder's job or directory's workspace")
-                }
-                Notice::Unreadable { path, error } => format!("unreadable: {path}: {error}"),
-                Notice::Searched { .. } => return,
-            };
+            if !is_to_be_told(&notice) {
+                untold_damaged.fetch_add(u64::from(matches!(notice, Notice::Damaged { .. })), Ordering::Relaxed);
+                return;
+            }
+            let Some(text) = text_of(&notice) else { return };
             let mut told = told.lock().expect("whoever held it did not panic");
             *told += 1;
             if *told <= NOTICES_MAX || matches!(notice, Notice::Unreadable { .. }) {
-                // Whoever named a folder or a file may have meant to say something to a terminal.
-                shown.complain(&visible(&text));
+                shown.complain(&text);
             }
         };
-        let search = Search::new((&self.sources, &listing), &self.filter, &notice, &is_stopped).watched(shown.search());
+        let search = Search::new((&self.sources, listing), &self.filter, &notice, &is_stopped).watched(shown.search());
         let search = if self.is_strict { search.strict() } else { search };
-        let (answer, coverage) = ask(Looking { search, listing: &listing, shown: &shown, notice: &notice })?;
+        let (answer, mut coverage) = ask(Looking { search, listing, shown, notice: &notice })?;
         shown.clear();
+        coverage.damaged -= untold_damaged.into_inner();
         let counts = [coverage.searched, coverage.segments, coverage.lines, coverage.damaged, coverage.foreign];
         let [searched, segments, lines, damaged, foreign] = counts.map(HumanCount);
         let ambiguous = match coverage.ambiguous {
@@ -286,6 +296,23 @@ impl What {
         let failed = coverage.unreadable > 0 || self.is_strict && coverage.damaged > 0;
         Ok((answer, if failed { ExitCode::from(super::FAILED) } else { ExitCode::SUCCESS }))
     }
+}
+
+/// What the reader is told on stderr.
+pub(super) fn text_of(notice: &Notice<'_>) -> Option<String> {
+    let text = match notice {
+        Notice::Damaged { segment, index, damage } => format!("damaged: {segment}:{index}: {damage}"),
+        Notice::Foreign { segment, index } => {
+            format!("foreign: {segment}:{index}: not of this folder's job or directory's workspace")
+        }
+        Notice::Cut { segment, bytes } => {
+            format!("cut: {segment}: {bytes} bytes are left of what was read; followed from there")
+        }
+        Notice::Unreadable { path, error } => format!("unreadable: {path}: {error}"),
+        Notice::Searched { .. } => return None,
+    };
+    // Whoever named a folder or a file may have meant to say something to a terminal.
+    Some(visible(&text))
 }
 
 /// A search that is about to begin.
@@ -360,21 +387,12 @@ impl What {
         layout: Layout,
         write: &mut Take<'_>,
     ) -> anyhow::Result<u64> {
-        let mut encoder = Encoder::new(layout);
-        let (mut bytes, mut ambiguous) = (Vec::new(), 0);
+        let (mut encoder, mut bytes) = (Encoder::new(layout), Vec::new());
         encoder.begin(&mut bytes);
-        let mut is_wanted = write(&bytes, None)?;
-        while is_wanted {
-            let Some(line) = sorted.next_line(listing, &self.sources)? else { break };
-            let segment = &listing.segments[line.segment];
-            let path = segment.path(&self.sources);
-            let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
-            let record = Record::parse(&line.line).expect("what is no record is left out");
-            bytes.clear();
-            let is_ambiguous = encoder.record(&record, &place, &mut bytes);
-            ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
-            is_wanted = write(&bytes, Some(record.ts))?;
+        if !write(&bytes, None)? {
+            return Ok(0);
         }
+        let (is_wanted, ambiguous) = self.encode_records(sorted, listing, &mut encoder, write)?;
         bytes.clear();
         encoder.end(&mut bytes);
         if is_wanted {
@@ -382,13 +400,37 @@ impl What {
         }
         Ok(ambiguous)
     }
+
+    /// The same of what is neither the format's beginning nor its end; tells whether more is wanted, too.
+    pub(super) fn encode_records(
+        &self,
+        sorted: &mut Sorted,
+        listing: &Listing,
+        encoder: &mut Encoder,
+        write: &mut Take<'_>,
+    ) -> anyhow::Result<(bool, u64)> {
+        let (mut bytes, mut ambiguous) = (Vec::new(), 0);
+        while let Some(line) = sorted.next_line(listing, &self.sources)? {
+            let segment = &listing.segments[line.segment];
+            let path = segment.path(&self.sources);
+            let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
+            let record = Record::parse(&line.line).expect("what is no record is left out");
+            bytes.clear();
+            let is_ambiguous = encoder.record(&record, &place, &mut bytes);
+            ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
+            if !write(&bytes, Some(record.ts))? {
+                return Ok((false, ambiguous));
+            }
+        }
+        Ok((true, ambiguous))
+    }
 }
 
 /// Is given bytes, with the time of the record that they are; tells whether it wants more.
 pub(super) type Take<'t> = dyn FnMut(&[u8], Option<Timestamp>) -> anyhow::Result<bool> + 't;
 
 /// Whether there still is somebody who reads what was written: that `head` has seen enough is no fault.
-fn is_read_on(written: io::Result<()>) -> anyhow::Result<bool> {
+pub(super) fn is_read_on(written: io::Result<()>) -> anyhow::Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

@@ -144,6 +144,8 @@ impl Gathered {
             Notice::Searched { segment, bytes, lines, damaged, foreign } => {
                 self.segments.insert(Segment { path: segment.into(), bytes, lines, damaged, foreign });
             }
+            // Nobody follows what is exported.
+            Notice::Cut { .. } => {}
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod view;
 pub mod when;
 
 pub mod counts;
+pub mod follow;
 mod scan;
 pub mod search;
 pub mod sorted;

@@ -187,7 +187,9 @@ impl<'s> Scan<'s> {
         if *scope == Scope::All {
             return Ok(true);
         }
-        let is_seen = |record: &Record<'_>| scope.holds(&record.workspace_id) && !self.is_foreign(record);
+        let is_seen = |record: &Record<'_>| {
+            scope.holds(&record.workspace_id) && !self.segment.is_foreign(record, self.asked.sources)
+        };
         let mut lines = self.open.forwards(self.span, buffer)?;
         while let Some(block) = lines.next_block()? {
             if block.lines().any(|line| Record::parse(line.bytes).is_ok_and(|record| is_seen(&record))) {
@@ -277,7 +279,7 @@ impl<'s> Scan<'s> {
             }
         }
         match Record::parse(line.bytes) {
-            Ok(record) if self.is_foreign(&record) => {
+            Ok(record) if self.segment.is_foreign(&record, self.asked.sources) => {
                 coverage.foreign += 1;
                 (self.asked.notice)(Notice::Foreign { segment: &self.path, index });
                 ControlFlow::Continue(())
@@ -311,12 +313,6 @@ impl<'s> Scan<'s> {
         coverage.ambiguous += u64::from(is_ambiguous);
         let is_compressed = self.open.compression() != Compression::Plain;
         take(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })
-    }
-
-    /// Whether a record is another job's or workspace's than those whose place this is.
-    fn is_foreign(&self, record: &Record<'_>) -> bool {
-        self.segment.job().is_some_and(|job| job != record.job_id)
-            || self.asked.workspace(self.segment).is_some_and(|workspace| workspace != record.workspace_id)
     }
 
     fn damaged(&self, index: u64, damage: Damage, coverage: &mut Coverage) {

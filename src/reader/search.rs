@@ -88,6 +88,13 @@ pub enum Notice<'n> {
         /// Those that are another's record.
         foreign: u64,
     },
+    /// A segment that is followed is shorter than what was read of it.
+    Cut {
+        /// Which.
+        segment: &'n str,
+        /// What is left of what was read, in bytes.
+        bytes: u64,
+    },
     /// A segment or folder can't be read, or not to its end.
     Unreadable {
         /// Which.

@@ -224,6 +224,25 @@ impl Sorted {
         Ok(sorted)
     }
 
+    /// The same records in the reverse order. Their keys are held in memory: 48 bytes each.
+    ///
+    /// # Errors
+    /// Those of reading a temporary file.
+    pub fn reversed(mut self, listing: &Listing) -> io::Result<Self> {
+        let mut keys = Vec::new();
+        while let Some(key) = self.next_key(listing)? {
+            keys.push(key);
+        }
+        let order = match self.order {
+            Order::Ascending => Order::Descending,
+            Order::Descending => Order::Ascending,
+        };
+        let runs = vec![Run(Box::new(keys.into_iter().rev().map(Ok)))];
+        let mut reversed = Self { order, left: usize::MAX, runs, next: Vec::new(), ..self };
+        reversed.advance(0, listing)?;
+        Ok(reversed)
+    }
+
     /// The next record's key.
     fn next_key(&mut self, listing: &Listing) -> io::Result<Option<Key>> {
         if self.left == 0 {

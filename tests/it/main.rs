@@ -16,6 +16,7 @@ mod docs;
 mod durability;
 mod export;
 mod faults;
+mod following;
 mod image;
 mod limits;
 mod manual;

@@ -43,7 +43,7 @@ impl Reader {
             }
             Notice::Foreign { segment, index } => foreign.lock().unwrap().push((segment.to_owned(), index)),
             Notice::Unreadable { path, error } => panic!("{path}: {error}"),
-            Notice::Searched { .. } => {}
+            Notice::Searched { .. } | Notice::Cut { .. } => {}
         };
         let is_stopped = AtomicBool::new(false);
         let search = Search::new((&self.sources, &self.listing), &filter, &notice, &is_stopped);

@@ -216,6 +216,13 @@ impl OpenSegment {
         self.id
     }
 
+    /// Whether a line begins at an offset of a plain segment: it is the file's beginning, or a newline stands before it.
+    pub(super) fn is_line_start(&self, offset: u64) -> io::Result<bool> {
+        let Some(before) = offset.checked_sub(1) else { return Ok(true) };
+        let mut byte = [0];
+        Ok(self.file.read_at(&mut byte, before)? == 1 && byte == *b"\n")
+    }
+
     /// Reads lines in their order. To begin within a compressed segment, all before is unpacked.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::walk::{Known, Walk};
+use super::record::Record;
 use crate::clock::{Clock, SystemClock};
 use crate::durable::{EntryKind, Facts, FileId, Folder};
 use crate::record::{Compression, DAY_MS, Identity, SegmentName, Timestamp};
@@ -130,11 +131,19 @@ impl Sources {
         &self.0
     }
 
+    /// What paths in each directory begin with.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = &str> {
+        (0..self.0.len()).filter_map(|source| self.prefix(source))
+    }
+
     /// What paths in a directory begin with: its name, where there are several.
     fn prefix(&self, source: usize) -> Option<&str> {
         if self.0.len() > 1 { self.0[source].name.as_deref() } else { None }
     }
 }
+
+/// A folder, by its directory's number and its path, and a rank.
+pub(super) type Series = (usize, Arc<str>, u32);
 
 /// A segment that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +233,18 @@ impl Segment {
         }
     }
 
+    /// Whether a record that lies in it is another job's or workspace's than those whose place this is.
+    pub(super) fn is_foreign(&self, record: &Record<'_>, sources: &Sources) -> bool {
+        let workspace = sources.0[self.source].workspace.as_deref();
+        self.job().is_some_and(|job| job != record.job_id)
+            || workspace.is_some_and(|workspace| workspace != record.workspace_id)
+    }
+
+    /// The segments that one writer writes, one after the other: those of its folder and rank.
+    pub(super) fn series(&self) -> Series {
+        (self.source, Arc::clone(&self.folder), self.name.rank())
+    }
+
     /// The order of segments: by the time in the name, directory, path. Equal are those of one path, however they are packed.
     #[must_use]
     pub fn order(&self, other: &Self) -> Ordering {
@@ -236,8 +257,10 @@ impl Segment {
         self.order(other).then_with(|| self.compression().cmp(&other.compression()))
     }
 
-    /// Whether it may grow, as it was modified or opened lately.
-    fn may_grow(&self, lately: Timestamp) -> bool {
+    /// Whether it may grow, as it was modified or opened lately: ours are closed at the end of their day, and clocks may differ by
+    /// the second day.
+    pub(super) fn may_grow(&self, now: Timestamp) -> bool {
+        let lately = now.plus_millis(-2 * DAY_MS);
         self.modified >= lately || self.compression() == Compression::Plain && self.name.youngest() >= lately
     }
 
@@ -373,14 +396,13 @@ impl Listing {
 
     /// Asks the segments that may have grown, of folders that were not read, for their lengths.
     fn ask_lengths(&mut self, sources: &Sources, walks: &[Walk], now: Timestamp, changes: &mut Changes) {
-        let lately = now.plus_millis(-MAY_GROW_MS);
         let directories: Vec<_> = sources.0.iter().map(|source| Folder::open(&source.path).ok()).collect();
         let counted = self.segments.len();
         for (at, segment) in self.segments.iter_mut().chain(&mut self.hidden).enumerate() {
             let is_turn = segment.id.ino % ROUNDS == self.rounds % ROUNDS;
             // What cannot be opened, the walk has told.
             let Some(directory) = &directories[segment.source] else { continue };
-            if !(is_turn || segment.may_grow(lately)) || walks[segment.source].read.contains(&segment.folder) {
+            if !(is_turn || segment.may_grow(now)) || walks[segment.source].read.contains(&segment.folder) {
                 continue;
             }
             match segment.facts(directory) {
@@ -492,11 +514,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// A segment that was modified so long ago, and named so long ago, is no longer written to: ours are closed at the end of
-/// their day, and clocks may differ by the second day.
-const MAY_GROW_MS: i64 = 2 * DAY_MS;
-
-/// All other segments are asked once in so many rounds.
+/// Segments that will hardly grow are asked once in so many rounds.
 const ROUNDS: u64 = 64;
 
 impl Change {
