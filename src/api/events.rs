@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Array, ArrayBuilder, ObjectBuilder};
 
 use super::Console;
 use super::answer::{self, write_json};
@@ -108,11 +110,20 @@ impl<'r> Item<'r> {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Page<'r> {
     /// The records, in order.
+    #[schema(schema_with = shown)]
     items: Vec<Item<'r>>,
     /// The cursor of the next page; null on the last one.
     next: Option<String>,
     /// What was looked at.
     searched: Searched,
+}
+
+/// Records as they are, or as a view shows them.
+fn shown() -> Array {
+    let row = ObjectBuilder::new()
+        .description(Some("With `view`: the values of its columns, by their keys."))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    ArrayBuilder::new().items(AnyOfBuilder::new().item(Ref::from_schema_name("Item")).item(row)).build()
 }
 
 /// `GET /api/v1/events`.

@@ -7,12 +7,13 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::console::Console;
-use crate::support::{Client, PATIENCE, Request, binary, wait_for};
+use crate::support::{Client, PATIENCE, Request, binary, tool, wait_for};
 
 /// A directory of 40 segments of two jobs, of so many lines each; a line has some 300 bytes.
 fn audit(lines: u64) -> TempDir {
@@ -234,6 +235,34 @@ fn a_thousand_questions_at_once_are_answered_or_told_to_come_again() {
     assert!(most <= idle + (64 << 10), "{most} KiB, of which {idle} when idle; {right} right, {later} later");
     // Nobody is told to come again for long.
     wait_for("an answer", || (console.get(targets[0]).status == 200).then_some(()));
+}
+
+/// What a fuzzer makes of the description, and of what is not in it, is answered as the description says. Texts that have a grammar
+/// (times, conditions, fields, cursors) are refused by it, which JSON Schema has no words for: that check is left out.
+#[test]
+fn schemathesis_finds_nothing() {
+    if !tool("schemathesis") {
+        return;
+    }
+    let (temp, dir) = (tempfile::tempdir().unwrap(), audit(20));
+    let file = temp.path().join("tokens.yaml");
+    let token = token(&file);
+    let console = Console::start(dir.path(), &["--tokens", file.to_str().unwrap()]);
+    let output = Command::new("schemathesis")
+        .args(["run", "--phases", "examples,coverage,fuzzing", "--exclude-checks", "positive_data_acceptance"])
+        .args(["--max-examples", "30", "--seed", "1", "--continue-on-failure", "--warnings", "off"])
+        // An id in a path is hard to draw.
+        .args(["--suppress-health-check", "filter_too_much"])
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .arg(format!("http://{}/api/openapi.json", console.address))
+        .current_dir(temp.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    // It has found the description, and asked what is in it.
+    let asked = console.lines("request").len();
+    assert!(asked > 500, "{asked} requests: {told}");
 }
 
 /// An answer without the cursor of the next page, which holds when the first one was asked for.
