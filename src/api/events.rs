@@ -16,7 +16,7 @@ use super::Console;
 use super::answer::{self, write_json};
 use super::caller::{Caller, Rows};
 use super::cursor::{self, Cursor};
-use super::filters::{self, FILTERS, ORDER};
+use super::filters::{self, FILTERS, ORDER, VIEW};
 use super::library::View as Snapshot;
 use super::parameters::{Kind, Parameter, Parameters, bad};
 use super::search::{self, Searched};
@@ -104,6 +104,15 @@ impl<'r> Item<'r> {
             meta: serde_json::from_str(record.meta).expect("a record's meta is JSON"),
         }
     }
+}
+
+/// Writes a record: an [`Item`], or what columns show of it; returns whether that hangs on a key that is there more than once.
+pub(crate) fn write_item(columns: Option<&Columns>, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+    let Some(columns) = columns else {
+        write_json(&Item::new(record, place), out);
+        return false;
+    };
+    columns.write_object(record, place, out)
 }
 
 /// A page of records.
@@ -229,12 +238,8 @@ impl Asked {
             if count > 0 {
                 body.push(b',');
             }
-            match &columns {
-                None => write_json(&Item::new(&record, &place), &mut body),
-                Some(columns) => {
-                    columns.write_object(&record, &place, &mut body);
-                }
-            }
+            let is_ambiguous = write_item(columns.as_ref(), &record, &place, &mut body);
+            coverage.ambiguous += u64::from(is_ambiguous && !filter.is_ambiguous(&record, &place));
             last = Some((record.ts, line.index, path));
             count += 1;
         }
@@ -254,6 +259,9 @@ fn finish(body: &mut Vec<u8>, next: Option<String>, coverage: Coverage) {
     body.extend_from_slice(&rest[items.len()..]);
 }
 
+/// What one record is asked for by.
+pub(super) const ONE: &[Parameter] = &[VIEW];
+
 /// `GET /api/v1/events/{id}`.
 pub(super) async fn one(
     State(console): State<Arc<Console>>,
@@ -261,7 +269,9 @@ pub(super) async fn one(
     uri: Uri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    Parameters::parse(query.as_deref(), &[])?;
+    let parameters = Parameters::parse(query.as_deref(), &[ONE])?;
+    let columns = filters::view(&parameters, &console.views)?.map(View::all);
+    let claims = answer::claims(columns.as_ref());
     let nothing = || Problem::new(Code::NotFound, "there is no such record");
     let id =
         uri.path().rsplit('/').next().and_then(|id| percent_decode_str(id).decode_utf8().ok()).ok_or_else(nothing)?;
@@ -281,7 +291,9 @@ pub(super) async fn one(
         let filter = Filter::new(Criteria { conditions, scope: caller.scope, ..Criteria::default() });
         let search = search::prepare((asking.library.sources(), &alone), &filter, is_stopped);
         let (found, coverage) = search.each(Vec::new, |found: &mut Vec<Vec<u8>>, hit| {
-            found.push(answer::json(&Item::new(hit.record, &hit.place)));
+            let mut item = Vec::new();
+            write_item(columns.as_ref(), hit.record, &hit.place, &mut item);
+            found.push(item);
             std::ops::ControlFlow::Break(())
         });
         if let Some(item) = found.into_iter().flatten().next() {
@@ -293,5 +305,5 @@ pub(super) async fn one(
     })
     .await?;
     let response = answer::whole(&console, bytes, &Rows(Arc::new(AtomicU64::new(1))))?;
-    Ok((answer::claims(None), response).into_response())
+    Ok((claims, response).into_response())
 }

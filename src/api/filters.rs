@@ -37,12 +37,7 @@ pub(crate) const FILTERS: &[Parameter] = &[
     .repeatable(),
     Parameter::text("text", "results csv", "Every word occurs in event, message or the strings in `meta`, whatever the case.")
         .repeatable(),
-    Parameter::text(
-        "view",
-        "fcp",
-        "Show records as this view does, and take its columns for fields: one of `/api/v1/views`. What a view shows of `meta` is the \
-         job's own claim.",
-    ),
+    VIEW,
     Parameter::text(
         "category",
         "HPC clusters",
@@ -50,6 +45,14 @@ pub(crate) const FILTERS: &[Parameter] = &[
     )
     .repeatable(),
 ];
+
+/// How records are shown.
+pub(crate) const VIEW: Parameter = Parameter::text(
+    "view",
+    "fcp",
+    "Show records as this view does, and take its columns for fields: one of `/api/v1/views`. What a view shows of `meta` is the \
+     job's own claim.",
+);
 
 /// In which order.
 pub(crate) const ORDER: Parameter = Parameter::new(

@@ -167,7 +167,7 @@ const ROUTES: &[Route] = &[
         path: "/api/v1/events/{id}",
         handler: || get(events::one),
         about: "One record, by its permalink.",
-        parameters: &[],
+        parameters: &[events::ONE],
         body: None,
         answers: &[(JSON, "Item")],
         wants_token: true,

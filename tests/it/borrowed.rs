@@ -279,10 +279,13 @@ fn answers_say_what_is_the_jobs_own_claim() {
                outcome, action_result, source_ip";
     let runai_log = "tenant_id, subject, subject_type, source_ip, action, http_method, url, entity_type, entity_name, entity_id, result, \
                      http_status_code, cluster_name, cluster_id, request_id, metadata";
+    let fcp =
+        "region, stackId, username, service, operation, sourceIp, operator, userType, objectId, objectName, request";
     let id = encoded("audit-0_20220707T000000.000Z.jsonl:0");
     for (target, claimed) in [
         ("/api/v1/events?limit=1".to_owned(), "event, message, meta"),
         (format!("/api/v1/events/{id}"), "event, message, meta"),
+        (format!("/api/v1/events/{id}?view=fcp"), fcp),
         ("/api/v1/events?view=native".to_owned(), "event, message, meta"),
         ("/api/v1/events/export".to_owned(), "event, message, meta"),
         ("/api/v1/events/export?format=csv&columns=ts,meta.b,meta.a,jobId".to_owned(), "meta"),
@@ -297,6 +300,21 @@ fn answers_say_what_is_the_jobs_own_claim() {
     ] {
         assert_eq!(console.get(&target).header("audit-claimed"), Some(claimed), "{target}");
     }
+}
+
+#[test]
+fn a_page_counts_records_whose_columns_hang_on_a_repeated_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let twice =
+        line(0, "w", "e", &Value::Null).replace("\"meta\":null", "\"meta\":{\"user\":\"ada\",\"user\":\"bob\"}");
+    put(temp.path(), "audit-0_20220707T000000.000Z.jsonl", &[twice, line(1, "w", "e", &json!({"user": "eve"}))]);
+    let console = Console::over(temp.path());
+    let page = |query: &str| console.json(&format!("/api/v1/events?{query}"));
+    let by_view = page("view=fcp");
+    assert_eq!((&by_view["items"][1]["username"], &by_view["searched"]["ambiguous"]), (&json!("bob"), &json!(1)));
+    let asked = page(&format!("view=fcp&where={}", encoded("username = ada")));
+    assert_eq!((asked["items"].as_array().unwrap().len(), &asked["searched"]["ambiguous"]), (1, &json!(1)));
+    assert_eq!(page("")["searched"]["ambiguous"], 0);
 }
 
 #[test]
@@ -318,6 +336,9 @@ fn views_are_listed_and_asked_for_by_every_route_of_ours() {
     let next = page["next"].as_str().unwrap();
     let page = console.json(&format!("/api/v1/events?view=mine&limit=1&cursor={next}"));
     assert_eq!(page["items"], json!([{"who": "bob"}]));
+    let id = encoded("audit-0_20220707T000000.000Z.jsonl:0");
+    assert_eq!(console.json(&format!("/api/v1/events/{id}?view=mine")), json!({"who": "ada"}));
+    assert_eq!(console.get(&format!("/api/v1/events/{id}?view=x")).status, 400);
     let clock = console.json("/api/v1/events?category=clock");
     assert_eq!((rows(&clock["items"]).len(), &clock["items"][0]["event"]), (1, &json!("tick")));
     let nobody = encoded("who = nobody");
