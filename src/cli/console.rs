@@ -17,8 +17,8 @@ use super::{Failure, StopSignals, block_on};
 use crate::api::tokens::Tokens;
 use crate::api::{self, Access, Console};
 use crate::app::{self, Signals};
-use crate::config::{LogFlags, PORT, SettingError, listen_address, process_environment, tokens};
-use crate::http::{Hosts, Limits, Routes, Server};
+use crate::config::{LogFlags, PORT, SettingError, certificate, listen_address, process_environment, tokens};
+use crate::http::{Hosts, Identity, Limits, Routes, Server, Tls};
 use crate::reader::filter::Scope;
 use crate::reader::listing::Sources;
 use crate::reader::view::Views;
@@ -48,6 +48,12 @@ pub(super) struct ConsoleFlags {
     /// Something in front of it does TLS: listen beyond loopback without
     #[arg(long)]
     behind_proxy: bool,
+    /// File with the certificate to serve with, and its chain, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// File with the certificate's key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -70,9 +76,9 @@ impl ConsoleFlags {
                 format!("{address} is not a loopback address, and without --tokens everybody could read everything");
             return Err(fault("--listen", reason).into());
         }
-        if is_open && !self.behind_proxy {
+        if is_open && !self.behind_proxy && self.tls_cert.is_none() {
             let reason = format!(
-                "{address} is not a loopback address: tokens would cross the network in the clear; give --behind-proxy if a proxy in front of it does TLS"
+                "{address} is not a loopback address: tokens would cross the network in the clear; give --tls-cert and --tls-key, or --behind-proxy if a proxy in front of it does TLS"
             );
             return Err(fault("--listen", reason).into());
         }
@@ -96,6 +102,9 @@ pub(super) fn console(flags: &ConsoleFlags) -> Result<ExitCode, Failure> {
     let settings = flags.settings()?;
     let watched = flags.tokens.as_ref().map(|file| tokens::Watch::new(file)).transpose();
     let watched = watched.map_err(|error| Failure::Usage(format!("--tokens: {error}")))?;
+    let certificate = flags.tls_cert.as_ref().zip(flags.tls_key.as_ref());
+    let certificate = certificate.map(|(certificate, key)| certificate::Watch::new(certificate, key)).transpose();
+    let certificate = certificate.map_err(|error| Failure::Usage(format!("--tls-cert, --tls-key: {error}")))?;
     telemetry::start(&flags.log.settings(&process_environment)?);
     let files_max = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limits = app::limits(files_max);
@@ -104,20 +113,26 @@ pub(super) fn console(flags: &ConsoleFlags) -> Result<ExitCode, Failure> {
         let address = settings.address;
         let listener =
             app::bind_socket(address).await.with_context(|| format!("--listen: cannot listen on {address}"))?;
-        run(settings, watched, listener, limits, signals).await
+        run(settings, Watched { tokens: watched, certificate }, listener, limits, signals).await
     })??;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Files that are read again when they change.
+struct Watched {
+    tokens: Option<(tokens::Watch, watch::Receiver<Arc<Tokens>>)>,
+    certificate: Option<(certificate::Watch, watch::Receiver<Identity>)>,
+}
+
 async fn run(
     settings: Settings,
-    watched: Option<(tokens::Watch, watch::Receiver<Arc<Tokens>>)>,
+    watched: Watched,
     listener: tokio::net::TcpListener,
     limits: Limits,
     mut signals: impl Signals,
 ) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
-    let access = match watched {
+    let access = match watched.tokens {
         None => {
             warn!("without --tokens everybody on this host may read everything");
             Access::Open
@@ -133,7 +148,11 @@ async fn run(
     let console = Arc::new(Console::new((settings.sources, settings.views), access, settings.hosts, process, ending));
     let routes = Routes::reading(api::router(Arc::clone(&console)));
     let connections = IntGauge::new("connections", "Open connections.").context("cannot count connections")?;
-    let server = Server::new(routes, limits, connections);
+    let mut server = Server::new(routes, limits, connections);
+    if let Some((watch, identity)) = watched.certificate {
+        tasks.spawn(watch.run());
+        server = server.encrypted(Tls(identity));
+    }
     info!(address = %listener.local_addr().context("the listener has no address")?, "listening");
     // The first request need not wait for it, if it comes late enough.
     tokio::task::spawn_blocking(move || console.walk());
@@ -159,5 +178,49 @@ fn warn_of_claims(sources: &Sources, tokens: &Tokens) {
     for source in sources.as_slice().iter().filter(|source| is_limited && source.workspace.is_none()) {
         let directory = source.path.display();
         warn!(%directory, "tokens are for workspaces, but lines here may claim any: name the directory's own as PATH@WORKSPACE");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        flags: ConsoleFlags,
+    }
+
+    /// The hosts that requests may name, or why there is nothing to serve.
+    fn hosts(args: &[&str]) -> Result<Hosts, String> {
+        let flags = Flags::try_parse_from([&["console"], args].concat()).map_err(|error| error.to_string())?.flags;
+        match flags.settings() {
+            Ok(settings) => Ok(settings.hosts),
+            Err(Failure::Usage(reason)) => Err(reason),
+            Err(Failure::Other(error)) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn beyond_loopback_it_wants_tokens_and_that_they_are_encrypted() {
+        let named = |names: &[&str]| Ok(Hosts::Named(names.iter().map(|name| (*name).to_owned()).collect()));
+        let open = ["--listen", "10.0.0.1:48292", "--tokens", "t"];
+        assert_eq!(hosts(&[]), Ok(Hosts::Loopback));
+        assert_eq!(hosts(&["--listen", "[::1]:1"]), Ok(Hosts::Loopback));
+        assert_eq!(hosts(&["--allow-host", "a.example"]), named(&["a.example"]));
+        assert_eq!(hosts(&[&open[..], &["--behind-proxy"]].concat()), named(&[]));
+        assert_eq!(hosts(&[&open[..], &["--tls-cert", "c", "--tls-key", "k"]].concat()), named(&[]));
+        for bad in [
+            &open[..],
+            &["--listen", "10.0.0.1:48292", "--behind-proxy"],
+            &["--listen", "10.0.0.1:48292", "--tls-cert", "c", "--tls-key", "k"],
+            &["--tls-cert", "c"],
+            &["--tls-key", "k"],
+            &["--allow-host", ""],
+        ] {
+            assert!(hosts(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! counts as not set. Everything is checked here, before any port or file is opened; the fault of a setting names the
 //! flag or the variable that it came from.
 
+pub mod certificate;
 pub mod file;
 pub mod reload;
 pub mod tokens;

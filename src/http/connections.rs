@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 
 use super::append::queue_plain;
 use super::problem::{Code, Problem};
-use super::{Answer, Api, Routes, plain};
+use super::{Answer, Api, Routes, Tls, plain};
 use crate::clock;
 use crate::writer::Receipt;
 
@@ -74,6 +74,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub struct Server {
     routes: Routes,
+    /// Encrypts what whoever reads is told.
+    tls: Option<Tls>,
     registry: Arc<Registry>,
     /// Set to true when nothing more is to be accepted.
     ending: watch::Sender<bool>,
@@ -136,7 +138,13 @@ impl Server {
             ending: AtomicBool::new(false),
             gauge,
         };
-        Self { routes, registry: Arc::new(registry), ending: watch::Sender::new(false) }
+        Self { routes, tls: None, registry: Arc::new(registry), ending: watch::Sender::new(false) }
+    }
+
+    /// The same, with encrypted connections.
+    #[must_use]
+    pub fn encrypted(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Accepts connections until [`Server::end`] is called, and then those that wait already.
@@ -217,6 +225,9 @@ impl Server {
     }
 
     async fn serve(&self, mut stream: TcpStream, connection: &Arc<Connection>) {
+        if let Some(tls) = &self.tls {
+            return Box::pin(self.serve_encrypted(tls, stream, connection)).await;
+        }
         let rest = match &self.routes.api {
             Some(api) => self.serve_plain(api, &mut stream, connection).await,
             None => Some(Vec::new()),
@@ -224,6 +235,22 @@ impl Server {
         if let Some(ahead) = rest {
             // In a box, as most connections never need the room that it takes.
             Box::pin(self.serve_any(stream, ahead, connection)).await;
+        }
+    }
+
+    /// Serves a connection once both sides agree on keys, for which there is as much time as for headers.
+    async fn serve_encrypted(&self, tls: &Tls, stream: TcpStream, connection: &Arc<Connection>) {
+        connection.begin(phase::HEADERS);
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream) => accepted,
+            () = connection.end.notified() => return,
+        };
+        match accepted {
+            Ok(stream) => {
+                self.registry.answered(connection);
+                self.serve_any(stream, Vec::new(), connection).await;
+            }
+            Err(error) => debug!(%error, "connection not encrypted"),
         }
     }
 

@@ -12,6 +12,7 @@ mod guard;
 mod plain;
 mod probes;
 mod problem;
+mod tls;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -40,6 +41,7 @@ pub use self::guard::{Hosts, check as check_host};
 pub use self::probes::Readiness;
 pub(crate) use self::problem::Members as ProblemMembers;
 pub use self::problem::{AUDIT_WRITTEN, Code, Problem};
+pub use self::tls::{Identity, IdentityError, Tls};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Metrics;
 use crate::writer::Appender;

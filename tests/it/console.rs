@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::docs;
 use crate::support::console::{Console, encoded};
-use crate::support::{BINARY, Request, Setup, binary, wait_for};
+use crate::support::{BINARY, Client, Request, Setup, binary, tools, wait_for};
 
 const SEGMENT: &str = "audit-0_20260128T000000.000Z.jsonl";
 /// As UCloud's own server names them.
@@ -618,4 +618,69 @@ fn the_calls_of_the_page_can_be_run() {
     );
     let parsed = tokens::parse(Path::new("API.md"), docs::block("docs/API.md", "- name: ada").as_bytes()).unwrap();
     assert_eq!(parsed.0.len(), 2);
+}
+
+/// Makes a certificate for 127.0.0.1 and its key.
+fn certificate(dir: &Path, name: &str) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-keyout", "new.key", "-out", "new.crt"])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for part in ["key", "crt"] {
+        fs::copy(dir.join(format!("new.{part}")), dir.join(format!("{name}.{part}"))).unwrap();
+        fs::rename(dir.join(format!("new.{part}")), dir.join(format!("tls.{part}"))).unwrap();
+    }
+}
+
+#[test]
+fn tls_keeps_tokens_from_the_network_and_certificates_are_renewed() {
+    if !tools(&["openssl", "curl"]) {
+        return;
+    }
+    let (temp, files) = (audit(), tempfile::tempdir().unwrap());
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    certificate(files.path(), "first");
+    let ada = token(&files.path().join("tokens.yaml"), "ada", &["--all"]);
+    let (tokens, cert, key) = (path("tokens.yaml"), path("tls.crt"), path("tls.key"));
+    let args = ["--tokens", &tokens, "--tls-cert", &cert, "--tls-key", &key];
+    let console = Console::start(temp.path(), &args);
+    let call = |ca: &str, args: &[&str]| {
+        let url = format!("https://127.0.0.1:{}/api/v1/events?limit=1000", console.address.port());
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "--cacert", &path(ca), "-H", &format!("X-Auth-Token: {ada}"), &url]);
+        curl.args(args).output().unwrap()
+    };
+    for versions in [&["--tls-max", "1.2"][..], &["--tlsv1.3"], &["--http1.1"]] {
+        let output = call("first.crt", versions);
+        let page: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(page["items"].as_array().unwrap().len(), 150);
+    }
+    assert!(!call("first.crt", &["--tls-max", "1.1"]).status.success());
+    // Whoever does not speak it is not answered, and keeps nobody else waiting.
+    let mut plain = Client::connect(([127, 0, 0, 1], console.address.port()).into());
+    plain.write(&Request::new("GET", "/healthz").bytes());
+    assert!(plain.read().is_none_or(|response| response.status != 200));
+    let _silent = Client::connect(([127, 0, 0, 1], console.address.port()).into());
+    certificate(files.path(), "second");
+    wait_for("the new certificate", || call("second.crt", &[]).status.success().then_some(()));
+    assert!(!call("first.crt", &[]).status.success());
+    // A bad one changes nothing.
+    fs::write(files.path().join("tls.crt"), "-----BEGIN").unwrap();
+    wait_for("the complaint", || console.log().contains("tls.crt: no certificate in PEM").then_some(()));
+    assert!(call("second.crt", &[]).status.success());
+    let refused = |cert: &str, key: &str| {
+        let mut command = binary();
+        command.args(["console", "--dir"]).arg(temp.path()).args(["--tls-cert", &path(cert), "--tls-key", &path(key)]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = refused("first.crt", "second.key");
+    assert!(told.contains("first.crt: certificate and key can't be used: "), "{told}");
+    let told = refused("first.crt", "first.crt");
+    assert!(told.contains("first.crt: no private key in PEM"), "{told}");
 }
