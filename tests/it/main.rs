@@ -11,6 +11,7 @@ mod config;
 mod console;
 mod console_clients;
 mod console_scopes;
+mod console_streams;
 mod counting;
 mod docs;
 mod durability;
