@@ -16,12 +16,15 @@ use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
+use std::slice;
 use std::sync::Mutex;
 
 use tempfile::SpooledTempFile;
 
 use super::field::{Field, Value};
+use super::fields::Fields;
 use super::number::Decimal;
+use super::scan::Depth;
 use super::search::{Coverage, Found, Search};
 use super::when::Zone;
 use crate::record::{DAY_MS, Timestamp};
@@ -92,9 +95,10 @@ pub struct More {
 /// # Errors
 /// Values that do not fit in memory go to temporary files, which can fail.
 pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Coverage)> {
+    let ready = Fields::new(fields);
     let (merge, coverage) = count(search, |found, table| {
-        for (group, field) in (0..).zip(fields) {
-            if let Some(value) = table.value(field, found) {
+        for (group, value) in (0..).zip(table.values(&ready, found)) {
+            if let Some(value) = value {
                 table.add(group, Some(kind_and_text(Some(&value))))?;
             }
         }
@@ -206,10 +210,11 @@ pub fn histogram(
     by: Option<&Field>,
     zone: &Zone,
 ) -> io::Result<(Histogram, Coverage)> {
+    let by = by.map(|field| Fields::new(slice::from_ref(field)));
     let (merge, coverage) = count(search, |found, table| {
         let start = interval.start(found.record.ts, zone).millis().cast_unsigned();
-        let value = by.map(|field| table.value(field, found));
-        table.add(start, value.as_ref().map(|value| kind_and_text(value.as_ref())))
+        let values = by.as_ref().map(|field| table.values(field, found));
+        table.add(start, values.as_deref().map(|values| kind_and_text(values[0].as_ref())))
     })?;
     let mut spool = Spool::new();
     for entry in merge {
@@ -242,7 +247,7 @@ fn count(
 ) -> io::Result<(Merge, Coverage)> {
     let runs = Mutex::new(Runs::default());
     let new = || Ok(Table::new(&runs, search.share_bytes()));
-    let (tables, mut coverage) = search.each(new, |table: &mut io::Result<Table<'_>>, found| {
+    let (tables, mut coverage) = search.each_at(Depth::Look, new, |table: &mut io::Result<Table<'_>>, found| {
         let Ok(counts) = table else { return ControlFlow::Break(()) };
         counts.is_ambiguous = found.is_ambiguous;
         match each(found, counts) {
@@ -287,13 +292,11 @@ impl<'r> Table<'r> {
         Self { counts, bytes: 0, bytes_max, key, runs, is_ambiguous: false, ambiguous: 0 }
     }
 
-    /// The value that a field of a record has for counting.
-    fn value<'v>(&mut self, field: &Field, found: &Found<'v>) -> Option<Value<'v>> {
-        let may_be = matches!(field, Field::Column(_)) || matches!(field, Field::Meta(steps) if !steps.is_empty());
-        if may_be && !self.is_ambiguous {
-            self.is_ambiguous = field.each(found.record, &found.place, |_| {});
-        }
-        field.last(found.record, &found.place)
+    /// The values that fields of a record have for counting.
+    fn values<'v>(&mut self, fields: &Fields, found: &Found<'v>) -> Vec<Option<Value<'v>>> {
+        let (values, is_ambiguous) = fields.last(found.record, &found.place);
+        self.is_ambiguous |= is_ambiguous;
+        values
     }
 
     fn add(&mut self, group: u64, value: Option<(u8, Cow<'_, str>)>) -> io::Result<()> {

@@ -8,7 +8,7 @@ use super::record::{Record, key};
 use super::view::Column;
 use super::when::Zone;
 use crate::record::Timestamp;
-use crate::record::json::{Kind, Scanner, Stop, write_compact, write_string};
+use crate::record::json::{self, DEPTH_MAX, Kind, Scanner, Stop, write_compact, write_string};
 
 /// Where a record lies: the fields that no line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,9 @@ impl Value<'_> {
     }
 }
 
+/// Steps of a path that may lead somewhere: `meta` nests no deeper.
+pub(super) const PATH_MAX: usize = DEPTH_MAX as usize;
+
 const MEMBERS: [(&str, Field); 8] = [
     ("ts", Field::Ts),
     ("jobId", Field::JobId),
@@ -109,6 +112,18 @@ const MEMBERS: [(&str, Field); 8] = [
     ("index", Field::Index),
     ("rank", Field::Rank),
 ];
+
+impl<'v> From<json::Value<'v>> for Value<'v> {
+    fn from(value: json::Value<'v>) -> Self {
+        match value.kind {
+            Kind::Null => Self::Null,
+            Kind::Boolean => Self::Boolean(value.raw == "true"),
+            Kind::Number => Self::Number(value.raw.into()),
+            Kind::String(text) => Self::String(text.value()),
+            Kind::Array | Kind::Object => Self::Structured(value.raw.into()),
+        }
+    }
+}
 
 impl Field {
     /// Reads a field's name: `event`, `meta.user.name`, `meta.files[0]`, `meta."a.b"`.
@@ -228,6 +243,8 @@ impl Field {
             Self::Rank => Value::Number(place.rank.to_string().into()),
             Self::Column(column) => return column.each(record, place, &mut |value| found(Some(value))),
             Self::Meta(steps) if !may_be_in(steps, record.meta) => return false,
+            // No value lies so deep.
+            Self::Meta(steps) if steps.len() > PATH_MAX => return false,
             Self::Meta(steps) => {
                 let mut walk = Walk { scanner: Scanner::over(record.meta), found, is_ambiguous: false };
                 // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
@@ -317,34 +334,35 @@ impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
         let open = self.scanner.peek();
         match path {
             [] => {
-                let value = self.scanner.value()?;
-                (self.found)(Some(match value.kind {
-                    Kind::Null => Value::Null,
-                    Kind::Boolean => Value::Boolean(value.raw == "true"),
-                    Kind::Number => Value::Number(value.raw.into()),
-                    Kind::String(text) => Value::String(text.value()),
-                    Kind::Array | Kind::Object => Value::Structured(value.raw.into()),
-                }));
+                (self.found)(Some(self.scanner.value()?.into()));
                 Ok(())
             }
             [Step::Key(name), rest @ ..] if open == Some(b'{') => {
                 let mut times = 0;
-                self.items(b'}', |walk, _| {
-                    if key(&mut walk.scanner)?.value() != *name {
-                        return walk.skip();
-                    }
-                    times += 1;
-                    if times > 1 {
-                        (walk.found)(None);
-                    }
-                    walk.to(rest)
-                })?;
+                items(
+                    self,
+                    |walk| &mut walk.scanner,
+                    b'}',
+                    |walk, _| {
+                        if key(&mut walk.scanner)?.value() != *name {
+                            return walk.skip();
+                        }
+                        times += 1;
+                        if times > 1 {
+                            (walk.found)(None);
+                        }
+                        walk.to(rest)
+                    },
+                )?;
                 self.is_ambiguous |= times > 1;
                 Ok(())
             }
-            [Step::Item(wanted), rest @ ..] if open == Some(b'[') => {
-                self.items(b']', |walk, item| if item == *wanted { walk.to(rest) } else { walk.skip() })
-            }
+            [Step::Item(wanted), rest @ ..] if open == Some(b'[') => items(
+                self,
+                |walk| &mut walk.scanner,
+                b']',
+                |walk, item| if item == *wanted { walk.to(rest) } else { walk.skip() },
+            ),
             _ => self.skip(),
         }
     }
@@ -352,25 +370,30 @@ impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
     fn skip(&mut self) -> Result<(), Stop> {
         self.scanner.value().map(|_| ())
     }
+}
 
-    /// Goes over what stands between brackets; `item` takes one item and is told its number.
-    fn items(&mut self, close: u8, mut item: impl FnMut(&mut Self, usize) -> Result<(), Stop>) -> Result<(), Stop> {
-        self.scanner.take(if close == b'}' { b'{' } else { b'[' }, "expected a bracket")?;
-        self.scanner.skip_space();
-        if self.scanner.takes(&[close]) {
-            return Ok(());
-        }
-        for number in 0.. {
-            item(self, number)?;
-            self.scanner.skip_space();
-            if self.scanner.takes(&[close]) {
-                break;
-            }
-            self.scanner.take(b',', "expected `,`")?;
-            self.scanner.skip_space();
-        }
-        Ok(())
+/// Goes over what stands between brackets; `item` takes one item and is told its number.
+pub(super) fn items<'v, W>(
+    walk: &mut W,
+    scanner: impl Fn(&mut W) -> &mut Scanner<'v>,
+    close: u8,
+    mut item: impl FnMut(&mut W, usize) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    scanner(walk).take(if close == b'}' { b'{' } else { b'[' }, "expected a bracket")?;
+    scanner(walk).skip_space();
+    if scanner(walk).takes(&[close]) {
+        return Ok(());
     }
+    for number in 0.. {
+        item(walk, number)?;
+        scanner(walk).skip_space();
+        if scanner(walk).takes(&[close]) {
+            break;
+        }
+        scanner(walk).take(b',', "expected `,`")?;
+        scanner(walk).skip_space();
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub struct Filter {
     words: Vec<Word>,
     /// Of each list, a line without a backslash must hold at least one to match.
     needles: Vec<Vec<Finder<'static>>>,
+    /// So many of these are about members; the others are about conditions.
+    of_members: usize,
 }
 
 impl Filter {
@@ -83,24 +85,36 @@ impl Filter {
         let strings = lists.into_iter().filter(|list| (1..=NEEDLES_MAX).contains(&list.len()));
         let mut needles: Vec<_> =
             strings.map(|list| list.iter().map(|text| needle(&format!("\"{text}\""))).collect()).collect();
+        let of_members = needles.len();
         needles.extend(criteria.conditions.iter().flat_map(Condition::needles).map(|text| vec![needle(&text)]));
-        Self { criteria, words, needles }
+        Self { criteria, words, needles, of_members }
     }
 
     /// Whether a record is asked for.
     #[must_use]
     pub fn matches(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
-        let Criteria { events, jobs, workspaces, ranks, conditions, scope, category, .. } = &self.criteria;
+        let Criteria { ranks, conditions, category, .. } = &self.criteria;
+        (ranks.is_empty() || ranks.contains(&place.rank))
+            && self.matches_members(record)
+            && conditions.iter().all(|condition| condition.holds(record, place))
+            && category.as_ref().is_none_or(|category| category.holds(record, place))
+            && self.says_all_words(record)
+    }
+
+    fn matches_members(&self, record: &Record<'_>) -> bool {
+        let Criteria { events, jobs, workspaces, scope, .. } = &self.criteria;
         let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
         self.range().contains(&record.ts)
-            && (ranks.is_empty() || ranks.contains(&place.rank))
             && is_any(events, &record.event)
             && is_any(jobs, &record.job_id)
             && is_any(workspaces, &record.workspace_id)
             && scope.holds(&record.workspace_id)
-            && conditions.iter().all(|condition| condition.holds(record, place))
-            && category.as_ref().is_none_or(|category| category.holds(record, place))
-            && self.says_all_words(record)
+    }
+
+    /// As [`Filter::may_match`], of a line whose members are known.
+    #[must_use]
+    pub(super) fn may_match_record(&self, record: &Record<'_>) -> bool {
+        self.matches_members(record) && self.may_hold(record.line, &self.needles[self.of_members..])
     }
 
     /// Whether a segment of this rank, in this job's folder and this workspace's directory if in one, may hold a record that matches:
@@ -138,11 +152,16 @@ impl Filter {
         if canonical_ts(line).is_some_and(|start| !self.range().contains(&start.at)) {
             return false;
         }
+        self.may_hold(line, &self.needles)
+    }
+
+    /// Whether a line holds what is looked for, or may spell it in another way.
+    fn may_hold(&self, line: &[u8], needles: &[Vec<Finder<'static>>]) -> bool {
         let holds_all = || {
-            self.needles.iter().all(|any| any.iter().any(|needle| needle.find(line).is_some()))
+            needles.iter().all(|any| any.iter().any(|needle| needle.find(line).is_some()))
                 && self.words.iter().all(|word| word.may_be_in(line))
         };
-        // With a backslash, anything may be spelt in another way.
+        // With a backslash, anything may be.
         holds_all() || memchr::memchr(b'\\', line).is_some()
     }
 
@@ -355,13 +374,6 @@ impl Condition {
     /// What a line without a backslash must hold for this to be true, as bytes.
     fn needles(&self) -> Vec<String> {
         let mut needles = Vec::new();
-        if let (Field::Meta(steps), true) = (&self.field, self.test != Test::Missing) {
-            // The last first: fewer lines hold it.
-            needles.extend(steps.iter().rev().filter_map(|step| match step {
-                Step::Key(key) => Some(format!("\"{key}\"")),
-                Step::Item(_) => None,
-            }));
-        }
         // A time is spelt in many ways, a place is not in the line, and what a column shows need not be.
         let is_in_line = match (&self.field, &self.test) {
             (Field::Column(column), Test::Compare { operator: Operator::Equal, text, .. }) => {
@@ -381,6 +393,13 @@ impl Condition {
                 Operator::Contains => needles.push(text.clone()),
                 _ => {}
             }
+        }
+        // Fewer lines hold a value than its key, and of the keys the last.
+        if let (Field::Meta(steps), true) = (&self.field, self.test != Test::Missing) {
+            needles.extend(steps.iter().rev().filter_map(|step| match step {
+                Step::Key(key) => Some(format!("\"{key}\"")),
+                Step::Item(_) => None,
+            }));
         }
         needles
     }

@@ -6,24 +6,35 @@
 //!
 //! - `ts`, `jobId` and `workspaceId` are spelt as they were, and `event` and `message` are whole strings;
 //! - `meta` is an object, its brackets are in balance, and the line ends behind it: none is cut or has been added to;
-//! - the line is UTF-8 without control characters, so without NUL bytes, and no `}{` is in it, where two lines would have run together.
+//! - the line is UTF-8 without control characters, so without NUL bytes, and no second line's beginning is in it.
 //!
 //! So all that a look leaves unseen is a fault in the JSON of `meta`, brackets in balance. Whatever does not pass takes the full parser:
 //! it need not be damaged.
 
 use std::borrow::Cow;
 
-use super::record::{LineStart, Record, canonical_ts};
-use crate::record::LINE_BYTES_MAX;
+use memchr::memmem::Finder;
+
+use super::record::{LineStart, Record, canonical_ts, utf8};
 use crate::record::json::Scanner;
+use crate::record::{LINE_BYTES_MAX, Timestamp};
 
 /// How the lines of a segment go on behind their time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Likeness {
     /// Such as `,"jobId":"5003592","workspaceId":"651b3f72","event":"`; nothing before the first line was read in full.
     members: String,
     job_bytes: usize,
     workspace_bytes: usize,
+    hour: Hour,
+    second_line: Finder<'static>,
+}
+
+impl Default for Likeness {
+    fn default() -> Self {
+        let (members, hour) = (String::new(), Hour::default());
+        Self { members, job_bytes: 0, workspace_bytes: 0, hour, second_line: Finder::new("}{\"ts\":") }
+    }
 }
 
 const JOB: &str = ",\"jobId\":\"";
@@ -42,15 +53,15 @@ impl Likeness {
     }
 
     /// Tells the members of a line that passes the look. Its `meta` may hold what is no JSON.
-    pub(super) fn look<'l>(&self, line: &'l [u8]) -> Option<Record<'l>> {
+    pub(super) fn look<'l>(&mut self, line: &'l [u8]) -> Option<Record<'l>> {
         if self.members.is_empty() || line.len() >= LINE_BYTES_MAX {
             return None;
         }
-        let LineStart { at: ts, end } = canonical_ts(line)?;
+        let LineStart { at: ts, end } = self.hour.start(line)?;
         if !line[end..].starts_with(self.members.as_bytes()) || !is_in_balance(&line[end..]) {
             return None;
         }
-        let text = std::str::from_utf8(line).ok()?;
+        let text = utf8(line)?;
         let members = &text[end..];
         let job_id = &members[JOB.len()..][..self.job_bytes];
         let workspace_id = &members[JOB.len() + self.job_bytes + WORKSPACE.len()..][..self.workspace_bytes];
@@ -65,7 +76,7 @@ impl Likeness {
             return None;
         }
         let meta = scanner.rest().strip_suffix('}')?;
-        if !meta.starts_with('{') || !meta.ends_with('}') {
+        if !meta.starts_with('{') || !meta.ends_with('}') || self.second_line.find(meta.as_bytes()).is_some() {
             return None;
         }
         let (event, message) = (event.value(), message.value());
@@ -73,29 +84,82 @@ impl Likeness {
     }
 }
 
-/// Whether a line, given from the end of its time on, closes as many brackets as it opens, and one more; and holds neither a control
-/// character nor `}{`. Brackets in strings count, too: the full parser knows better.
-fn is_in_balance(rest: &[u8]) -> bool {
-    /// So many are counted at once: no lane of the counts overflows.
-    const BLOCK_BYTES: usize = 64;
-    let (mut braces, mut brackets, mut is_odd) = (0_i64, 0_i64, false);
-    for (block, next) in rest.chunks(BLOCK_BYTES).zip((1..).step_by(BLOCK_BYTES).map(|at| &rest[at.min(rest.len())..]))
-    {
-        let (mut open, mut square, mut odd) = (0_i8, 0_i8, false);
-        for &byte in block {
-            open += i8::from(byte == b'{') - i8::from(byte == b'}');
-            square += i8::from(byte == b'[') - i8::from(byte == b']');
-            odd |= byte < b' ';
+/// The hour of the line before: most lines are of the same one, and differ in ten bytes of their time.
+#[derive(Debug, Default)]
+struct Hour {
+    /// Such as `{"ts":"2026-01-28T09:`.
+    spelt: [u8; Self::BYTES],
+    begins_ms: i64,
+}
+
+impl Hour {
+    const BYTES: usize = "{\"ts\":\"2026-01-28T09:".len();
+    const MINUTES: &[u8; 11] = b"00:00.000Z\"";
+
+    /// The time at the start of a line, as [`canonical_ts`] has it.
+    fn start(&mut self, line: &[u8]) -> Option<LineStart> {
+        let end = Self::BYTES + Self::MINUTES.len();
+        let of_this = |line: &[u8]| {
+            let minutes: &[u8; Self::MINUTES.len()] = line.get(Self::BYTES..end)?.try_into().ok()?;
+            let digit = |at: usize| i64::from(minutes[at]) - i64::from(b'0');
+            let is_spelt = minutes.iter().zip(Self::MINUTES).all(|(byte, like)| match like {
+                b'0' => byte.is_ascii_digit(),
+                other => byte == other,
+            });
+            let (minute, second) = (digit(0) * 10 + digit(1), digit(3) * 10 + digit(4));
+            let ms = ((minute * 60 + second) * 10 + digit(6)) * 100 + digit(7) * 10 + digit(8);
+            (is_spelt && minute < 60 && second < 60).then(|| Timestamp::from_millis(self.begins_ms + ms))
+        };
+        if line.starts_with(&self.spelt) {
+            return of_this(line).map(|at| LineStart { at, end });
         }
-        for (&byte, &next) in block.iter().zip(next) {
-            odd |= (byte, next) == (b'}', b'{');
+        let start = canonical_ts(line)?;
+        if start.end == end {
+            self.spelt.copy_from_slice(&line[..Self::BYTES]);
+            self.begins_ms = start.at.millis() / HOUR_MS * HOUR_MS;
         }
-        braces += i64::from(open);
-        brackets += i64::from(square);
-        is_odd |= odd;
+        Some(start)
     }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Whether a line, given from the end of its time on, closes as many brackets as it opens, and one more; and holds no control character.
+/// Brackets in strings count, too: the full parser knows better.
+// Apart from its caller, and in this form, compilers make vectors of it.
+#[inline(never)]
+fn is_in_balance(rest: &[u8]) -> bool {
+    /// So often a lane can count before it overflows.
+    const TIMES: usize = 120;
+    let (blocks, tail) = rest.as_chunks();
+    let mut end = [b' '; LANES];
+    end[..tail.len()].copy_from_slice(tail);
+    let (mut depths, mut least, mut depth) = ([0; LANES], [u8::MAX; LANES], 0);
+    count_brackets(&end, &mut depths, &mut least);
+    for blocks in blocks.chunks(TIMES) {
+        for block in blocks {
+            count_brackets(block, &mut depths, &mut least);
+        }
+        depth += depths.iter().map(|lane| i64::from(*lane)).sum::<i64>();
+        depths = [0; LANES];
+    }
+    depth += depths.iter().map(|lane| i64::from(*lane)).sum::<i64>();
     // The brace that the line begins with stands before its time.
-    braces == -1 && brackets == 0 && !is_odd
+    depth == -1 && least.iter().all(|byte| *byte >= b' ')
+}
+
+/// What is counted at once, each byte in a lane of its own.
+const LANES: usize = 32;
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "its loop is the body of its caller's")]
+fn count_brackets(block: &[u8; LANES], depths: &mut [i8; LANES], least: &mut [u8; LANES]) {
+    for lane in 0..LANES {
+        // The two kinds of brackets differ in this bit.
+        let bracket = block[lane] | 0x20;
+        depths[lane] += i8::from(bracket == b'{') - i8::from(bracket == b'}');
+        least[lane] = least[lane].min(block[lane]);
+    }
 }
 
 #[cfg(test)]
@@ -127,8 +191,8 @@ mod tests {
 
     #[test]
     fn what_kills_power_cuts_and_other_writers_leave_does_not_pass() {
-        let likeness = like(LINE);
-        let passes = |line: &[u8]| likeness.look(line).is_some();
+        let mut likeness = like(LINE);
+        let mut passes = |line: &[u8]| likeness.look(line).is_some();
         assert!(passes(LINE.as_bytes()));
         for end in 0..LINE.len() {
             let torn = &LINE.as_bytes()[..end];
@@ -158,6 +222,27 @@ mod tests {
         assert!(!passes(&latin));
     }
 
+    #[test]
+    fn a_time_is_the_same_by_the_hour_of_the_line_before() {
+        let mut hour = Hour::default();
+        for (ts, other) in [
+            ("09:12:44.381", "09:12:44.382"),
+            ("09:59:59.999", "09:60:00.000"),
+            ("10:00:00.000", "10:00:60.000"),
+            ("10:00:00.0x0", "10:00:0/.000"),
+            ("10:00:00,000", "11:00:00.000"),
+            ("11:00:00.001", "24:00:00.000"),
+        ] {
+            for ts in [ts, other, ts] {
+                let line = LINE.replace("09:12:44.381", ts);
+                assert_eq!(hour.start(line.as_bytes()), canonical_ts(line.as_bytes()), "{ts}");
+            }
+        }
+        for end in 0..LINE.len() {
+            assert_eq!(hour.start(&LINE.as_bytes()[..end]), canonical_ts(&LINE.as_bytes()[..end]));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -167,7 +252,7 @@ mod tests {
             (other.job_id, other.workspace_id) = (one.job_id.clone(), one.workspace_id.clone());
             other.meta = Json::Object(vec![("m".to_owned(), other.meta)]);
             for mut spelling in [Spelling::canonical(), Spelling::random(seed)] {
-                let likeness = like(&one.spell(&mut Spelling::canonical()));
+                let mut likeness = like(&one.spell(&mut Spelling::canonical()));
                 let mut line = other.spell(&mut spelling).into_bytes();
                 if let Some(seen) = likeness.look(&line) {
                     prop_assert_eq!(Ok(seen), Record::parse(&line));

@@ -12,6 +12,7 @@ pub mod number;
 pub mod record;
 
 pub mod field;
+mod fields;
 pub mod filter;
 pub mod view;
 pub mod when;

@@ -73,11 +73,16 @@ impl<'l> Record<'l> {
         if line.len() >= LINE_BYTES_MAX {
             return Err(Damage::TooLong);
         }
-        let Ok(text) = std::str::from_utf8(line) else {
+        let Some(text) = utf8(line) else {
             return Err(if has_nul(line) { Damage::Nul } else { Damage::NotUtf8 });
         };
         parse_canonical(text).map_or_else(|| parse_any(text), Ok)
     }
+}
+
+/// The text of bytes that are UTF-8.
+pub(super) fn utf8(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
 }
 
 /// Reads a line in the spelling that is written, and gives up on any other.

@@ -30,18 +30,17 @@ pub(super) struct Asked<'s> {
     pub(super) limits: Option<&'s HashMap<u32, u64>>,
     /// Records up to this one were seen before.
     pub(super) after: Option<&'s After>,
-    pub(super) depth: Depth,
+    /// Every line is read in full.
+    pub(super) is_strict: bool,
     /// Held by the thread that unpacks a segment that takes much memory.
     pub(super) unpacking: Mutex<()>,
 }
 
-/// How much is read of a line that is like those before it.
+/// How much is read of a line that may match and is like those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
     /// All of it.
     Whole,
-    /// All of it, if it may match.
-    Matching,
     /// No more than its members, and of `meta` what is asked for.
     Look,
 }
@@ -80,6 +79,7 @@ pub(super) struct Scan<'s> {
     path: String,
     open: OpenSegment,
     span: Span,
+    depth: Depth,
     /// Bytes that were told as done, as they lie on disk.
     bytes_told: Cell<u64>,
 }
@@ -89,7 +89,7 @@ pub(super) type Take<'t> = &'t mut dyn FnMut(&Found<'_>) -> ControlFlow<()>;
 
 impl<'s> Scan<'s> {
     /// Opens a segment; `None` if it has vanished, or can't be opened, which is told.
-    pub(super) fn open(asked: &'s Asked<'s>, number: u32, coverage: &mut Coverage) -> Option<Self> {
+    pub(super) fn open(asked: &'s Asked<'s>, number: u32, depth: Depth, coverage: &mut Coverage) -> Option<Self> {
         let segment = asked.segment(number);
         let path = segment.path(asked.sources);
         let open = match OpenSegment::open(segment, asked.sources) {
@@ -105,7 +105,7 @@ impl<'s> Scan<'s> {
         let listed = if is_cut { segment.bytes } else { u64::MAX };
         let until = asked.limit(number).min(listed);
         let span = Span { until, ..Span::ALL };
-        Some(Self { asked, number, segment, path, open, span, bytes_told: Cell::new(0) })
+        Some(Self { asked, number, segment, path, open, span, depth, bytes_told: Cell::new(0) })
     }
 
     /// What bounds the times of the segment, if anything does; one that can't be read will be told when it is scanned.
@@ -267,15 +267,13 @@ impl<'s> Scan<'s> {
         if line.bytes.is_empty() {
             return ControlFlow::Continue(());
         }
-        let looked_at = if self.asked.depth == Depth::Whole { None } else { likeness.look(line.bytes) };
+        let looked_at = if self.asked.is_strict { None } else { likeness.look(line.bytes) };
         if let Some(record) = looked_at {
-            let is_told = self.asked.depth == Depth::Look;
-            if !self.asked.filter.may_match(line.bytes) || is_told {
-                return if is_told {
-                    self.record(&record, (line, index), coverage, take)
-                } else {
-                    ControlFlow::Continue(())
-                };
+            if !self.asked.filter.may_match_record(&record) {
+                return ControlFlow::Continue(());
+            }
+            if self.depth == Depth::Look {
+                return self.record(&record, (line, index), coverage, take);
             }
         }
         match Record::parse(line.bytes) {

@@ -128,6 +128,7 @@ impl Found<'_> {
             index: self.place.index,
             segment: self.segment,
             is_spooled: spooled.is_some(),
+            bytes: u32::try_from(self.record.line.len()).expect("a record is no longer than a line"),
             offset: spooled.unwrap_or(self.offset),
         })
     }
@@ -196,7 +197,7 @@ impl<'s> Search<'s> {
             is_as_listed: false,
             limits: None,
             after: None,
-            depth: Depth::Matching,
+            is_strict: false,
             unpacking: Mutex::default(),
         };
         let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -244,7 +245,7 @@ impl<'s> Search<'s> {
     /// like those before it gets a look that sees all but faults in the JSON of its `meta`.
     #[must_use]
     pub fn strict(self) -> Self {
-        Self { asked: Asked { depth: Depth::Whole, ..self.asked }, ..self }
+        Self { asked: Asked { is_strict: true, ..self.asked }, ..self }
     }
 
     /// So many threads search at once.
@@ -266,6 +267,16 @@ impl<'s> Search<'s> {
         new: impl Fn() -> S + Sync,
         found: impl Fn(&mut S, &Found<'_>) -> ControlFlow<()> + Sync,
     ) -> (Vec<S>, Coverage) {
+        self.each_at(Depth::Whole, new, found)
+    }
+
+    /// As `each`; at [`Depth::Look`] the records' `meta` may hold what is no JSON.
+    pub(super) fn each_at<S: Send>(
+        &self,
+        depth: Depth,
+        new: impl Fn() -> S + Sync,
+        found: impl Fn(&mut S, &Found<'_>) -> ControlFlow<()> + Sync,
+    ) -> (Vec<S>, Coverage) {
         let candidates = self.candidates();
         let (next, is_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
@@ -274,7 +285,7 @@ impl<'s> Search<'s> {
                 let mut take = |hit: &Found<'_>| {
                     if is_ended.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { found(&mut state, hit) }
                 };
-                if self.scan(*number, Reading::Forwards, &mut coverage, &mut buffer, &mut take).is_break() {
+                if self.scan((*number, depth, Reading::Forwards), &mut coverage, &mut buffer, &mut take).is_break() {
                     is_ended.store(true, Ordering::Relaxed);
                 }
                 if is_ended.load(Ordering::Relaxed) || self.is_stopped() {
@@ -337,7 +348,8 @@ impl<'s> Search<'s> {
                 break;
             }
             if !is_looked_at {
-                let bounds = Scan::open(&self.asked, segment, &mut coverage).and_then(|scan| scan.bounds());
+                let bounds =
+                    Scan::open(&self.asked, segment, Depth::Whole, &mut coverage).and_then(|scan| scan.bounds());
                 let promise = bounds.map_or(i64::MIN, |bounds| order.rank(bounds.first, bounds.last));
                 promising.push(Reverse((promise, segment, true)));
                 continue;
@@ -359,7 +371,7 @@ impl<'s> Search<'s> {
             // To end early is no reason to end the search.
             let is_backwards = is_bounded && order == Order::Descending;
             let reading = if is_backwards { Reading::Backwards } else { Reading::Forwards };
-            let _ended = self.scan(segment, reading, &mut coverage, &mut buffer, &mut take);
+            let _ended = self.scan((segment, Depth::Whole, reading), &mut coverage, &mut buffer, &mut take);
             if let Some(error) = failed {
                 return Err(error);
             }
@@ -374,13 +386,12 @@ impl<'s> Search<'s> {
     /// Scans a segment in a direction, and counts it as done.
     fn scan(
         &self,
-        number: u32,
-        reading: Reading,
+        (number, depth, reading): (u32, Depth, Reading),
         coverage: &mut Coverage,
         buffer: &mut Buffer,
         take: Take<'_>,
     ) -> ControlFlow<()> {
-        let scanned = Scan::open(&self.asked, number, coverage);
+        let scanned = Scan::open(&self.asked, number, depth, coverage);
         let (flow, bytes) = scanned.map_or((ControlFlow::Continue(()), 0), |scan| {
             let flow = match reading {
                 Reading::Forwards => scan.forwards(coverage, buffer, take),

@@ -10,10 +10,13 @@ use std::sync::Mutex;
 use super::lines::OpenSegment;
 use super::listing::{Listing, Segment, Sources};
 use super::record::Record;
-use crate::record::{LINE_BYTES_MAX, Timestamp};
+use crate::record::Timestamp;
 
-/// Segments that are open at once while lines are read again.
+/// Segments that are open at once while lines are read again, and what is read of each: 8 MiB.
 const OPEN_MAX: usize = 64;
+const WINDOW_BYTES: usize = 128 << 10;
+/// What is read first: of many segments one line is wanted.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// The order of records by (`ts`, directory, segment, index), or its exact reverse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub(super) struct Key {
     pub(super) index: u64,
     /// Its segment's number in the listing.
     pub(super) segment: u32,
+    /// How long the line is.
+    pub(super) bytes: u32,
     /// The line is kept in the spool.
     pub(super) is_spooled: bool,
     /// Where the line begins, in the segment or in the spool.
@@ -65,15 +70,16 @@ pub(super) struct Key {
 }
 
 impl Key {
-    const BYTES: usize = 29;
+    const BYTES: usize = 33;
 
     fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.ts.millis().to_le_bytes());
         bytes[8..16].copy_from_slice(&self.index.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[20] = u8::from(self.is_spooled);
-        bytes[21..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[24] = u8::from(self.is_spooled);
+        bytes[25..].copy_from_slice(&self.offset.to_le_bytes());
         bytes
     }
 
@@ -84,8 +90,9 @@ impl Key {
             ts: Timestamp::from_millis(long(0).cast_signed()),
             index: long(8),
             segment: short(16),
-            is_spooled: bytes[20] == 1,
-            offset: long(21),
+            bytes: short(20),
+            is_spooled: bytes[24] == 1,
+            offset: long(25),
         }
     }
 }
@@ -181,7 +188,11 @@ pub struct Sorted {
     /// The next key of each run and the run's number, the last in the order first. Runs are few.
     next: Vec<(Key, usize)>,
     spool: Spool,
-    open: BTreeMap<u32, OpenSegment>,
+    open: BTreeMap<u32, Reopened>,
+    /// Lines read so far: which segment was read last.
+    reads: u64,
+    /// The lines that were kept.
+    kept: Window,
     lost: BTreeMap<u32, io::Error>,
 }
 
@@ -216,8 +227,17 @@ impl Sorted {
             }
         }
         let left = limit.unwrap_or(usize::MAX);
-        let mut sorted =
-            Self { order, left, runs, next: Vec::new(), spool, open: BTreeMap::new(), lost: BTreeMap::new() };
+        let mut sorted = Self {
+            order,
+            left,
+            runs,
+            next: Vec::new(),
+            spool,
+            open: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            reads: 0,
+            kept: Window::default(),
+        };
         for run in 0..sorted.runs.len() {
             sorted.advance(run, listing)?;
         }
@@ -293,26 +313,35 @@ impl Sorted {
         let changed = || Reread::Lost(io::Error::other("changed while it was read"));
         if key.is_spooled {
             let spool = self.spool.0.get_mut().expect("whoever held it did not panic");
-            let Some((file, end)) = spool else { return Ok(changed()) };
-            return Ok(line_at(file, key.offset, *end)?.map_or_else(changed, Reread::Line));
+            let Some((file, _)) = spool else { return Ok(changed()) };
+            // What one thread has kept lies there in its order, more or less.
+            let line = self.kept.line(file, key, Order::Ascending)?;
+            return Ok(line.map_or_else(changed, |line| Reread::Line(line.to_vec())));
         }
         let segment = segment(listing, key);
+        self.reads += 1;
         if !self.open.contains_key(&key.segment) {
+            let mut window = Window::default();
             if self.open.len() >= OPEN_MAX {
-                self.open.pop_first();
+                let oldest = self.open.iter().min_by_key(|(_, reopened)| reopened.read).map(|(number, _)| *number);
+                if let Some(oldest) = oldest.and_then(|number| self.open.remove(&number)) {
+                    window.bytes = oldest.window.bytes;
+                    window.bytes.clear();
+                }
             }
             match OpenSegment::open(segment, sources) {
-                Ok(Some(open)) => drop(self.open.insert(key.segment, open)),
+                Ok(Some(open)) => drop(self.open.insert(key.segment, Reopened { segment: open, window, read: 0 })),
                 Ok(None) => return Ok(Reread::Swept),
                 Err(error) => return Ok(Reread::Lost(error)),
             }
         }
-        let Some(open) = self.open.get(&key.segment).filter(|open| open.id() == segment.id) else {
+        let Some(reopened) = self.open.get_mut(&key.segment).filter(|open| open.segment.id() == segment.id) else {
             return Ok(changed());
         };
-        let is_same = |line: &Vec<u8>| Record::parse(line).is_ok_and(|record| record.ts == key.ts);
-        Ok(match line_at(open.file(), key.offset, open.bytes()) {
-            Ok(line) => line.filter(is_same).map_or_else(changed, Reread::Line),
+        reopened.read = self.reads;
+        let is_same = |line: &&[u8]| Record::parse(line).is_ok_and(|record| record.ts == key.ts);
+        Ok(match reopened.window.line(reopened.segment.file(), key, self.order) {
+            Ok(line) => line.filter(is_same).map_or_else(changed, |line| Reread::Line(line.to_vec())),
             Err(error) => Reread::Lost(error),
         })
     }
@@ -325,6 +354,60 @@ enum Reread {
     Lost(io::Error),
 }
 
+/// A segment whose lines are read again.
+struct Reopened {
+    segment: OpenSegment,
+    window: Window,
+    /// When it was read last.
+    read: u64,
+}
+
+/// A part of a file that was read at once: lines are asked for one after another, forwards or backwards.
+#[derive(Debug, Default)]
+struct Window {
+    offset: u64,
+    bytes: Vec<u8>,
+    /// What was read last time, at most: more is read each time.
+    size: usize,
+}
+
+impl Window {
+    /// The line that lies here, without its newline; nothing if it is no longer there.
+    fn line(&mut self, file: &File, key: &Key, order: Order) -> io::Result<Option<&[u8]>> {
+        let length = key.bytes as usize;
+        let within = |window: &Self| usize::try_from(key.offset.checked_sub(window.offset)?).ok();
+        // With its newline: a file that was cut and has grown again holds other lines.
+        let is_in = |at: &usize| self.bytes.len() > at + length;
+        let at = if let Some(at) = within(self).filter(is_in) {
+            at
+        } else {
+            self.size = (self.size * 4).clamp(FIRST_BYTES, WINDOW_BYTES);
+            let size = self.size.max(length + 1);
+            let before = if order == Order::Ascending { 0 } else { (size - length - 1) as u64 };
+            self.offset = key.offset.saturating_sub(before);
+            self.bytes.resize(size, 0);
+            let read = read_at(file, &mut self.bytes, self.offset)?;
+            self.bytes.truncate(read);
+            within(self).expect("the window begins before the line")
+        };
+        Ok(self.bytes.get(at..=at + length).and_then(|line| line.strip_suffix(b"\n")))
+    }
+}
+
+/// Reads as much as there is.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(some) => read += some,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
 /// The keys of a run.
 fn keys_of(mut run: BufReader<File>) -> impl Iterator<Item = io::Result<Key>> {
     std::iter::from_fn(move || {
@@ -335,28 +418,6 @@ fn keys_of(mut run: BufReader<File>) -> impl Iterator<Item = io::Result<Key>> {
             Err(error) => Some(Err(error)),
         }
     })
-}
-
-/// The line that begins at an offset; nothing if the file ends before it does, or if it is too long for one.
-fn line_at(file: &File, offset: u64, end: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let at = offset + line.len() as u64;
-        let size = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(chunk.len());
-        let read = file.read_at(&mut chunk[..size], at)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        if let Some(newline) = memchr::memchr(b'\n', &chunk[..read]) {
-            line.extend_from_slice(&chunk[..newline]);
-            return Ok(Some(line));
-        }
-        line.extend_from_slice(&chunk[..read]);
-        if line.len() >= LINE_BYTES_MAX {
-            return Ok(None);
-        }
-    }
 }
 
 fn temporary_file() -> io::Result<File> {
@@ -434,6 +495,7 @@ mod tests {
                 ts: Timestamp::from_millis(ts),
                 segment,
                 index,
+                bytes: 7,
                 is_spooled,
                 offset,
             },
@@ -489,14 +551,29 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_were_kept_are_had_again() {
+    fn lines_are_had_again_in_any_order_as_long_as_they_are_there() {
         let spool = Spool::default();
-        let long = "x".repeat(10_000);
-        let at: Vec<_> = ["a", "", &long].iter().map(|line| spool.keep(line.as_bytes()).unwrap()).collect();
+        let long = "x".repeat(2 * WINDOW_BYTES);
+        let lines = ["a", "", &long, "b", "", &long, "c"];
+        let at: Vec<_> = lines.iter().map(|line| spool.keep(line.as_bytes()).unwrap()).collect();
         let (file, end) = spool.0.into_inner().unwrap().unwrap();
-        for (at, line) in at.iter().zip(["a", "", &long]) {
-            assert_eq!(line_at(&file, *at, end).unwrap().unwrap(), line.as_bytes());
+        let key = |number: usize| Key {
+            ts: Timestamp::from_millis(0),
+            segment: 0,
+            index: 0,
+            bytes: u32::try_from(lines[number].len()).unwrap(),
+            is_spooled: true,
+            offset: at[number],
+        };
+        for order in [Order::Ascending, Order::Descending] {
+            let mut window = Window::default();
+            for number in (0..lines.len()).chain((0..lines.len()).rev()).chain([3, 0, 6, 2]) {
+                let line = window.line(&file, &key(number), order).unwrap();
+                assert!(line == Some(lines[number].as_bytes()), "{number}");
+            }
+            let beyond = Key { offset: end, ..key(0) };
+            assert_eq!(window.line(&file, &beyond, order).unwrap(), None);
+            assert_eq!(window.line(&file, &Key { bytes: 0, ..key(0) }, order).unwrap(), None, "it is another line now");
         }
-        assert_eq!(line_at(&file, end, end).unwrap(), None);
     }
 }
