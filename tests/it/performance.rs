@@ -73,6 +73,57 @@ fn the_benchmark_measures_everything_and_writes_the_page() {
     assert_eq!(left.len(), 3, "only the page, the plot and the results are left: {left:?}");
 }
 
+/// Its programs give the same answers, or it fails. A program that is missing is left out, and said to be.
+#[test]
+fn the_benchmark_of_reading_holds_answers_against_one_another_and_writes_its_section() {
+    if !tool("python3") {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root).args(["build", "--quiet", "--locked", "--example", "generate"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success());
+    let temp = tempfile::tempdir().unwrap();
+    let (page, json) = (temp.path().join("PERFORMANCE.md"), temp.path().join("results.json"));
+    let committed = std::fs::read_to_string(root.join("docs/PERFORMANCE.md")).unwrap();
+    std::fs::write(&page, &committed).unwrap();
+    let output = Command::new(root.join("bench/read.py"))
+        .args(["--quick", "--binary", BINARY, "--examples"])
+        .arg(Path::new(BINARY).with_file_name("examples"))
+        .args(["--data".as_ref(), temp.path()])
+        .args(["--page".as_ref(), page.as_path(), "--json".as_ref(), json.as_path()])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    for row in array(&results, "runs") {
+        assert!(row["ours"]["answer"].as_u64() > Some(0), "{row}");
+        assert!(
+            !row["DuckDB"].is_null() || row["question"] == "the newest 40" || told.contains("SKIPPED: DuckDB"),
+            "{row}"
+        );
+    }
+    assert!(results["recent"]["opened"].as_u64() < results["recent"]["segments"].as_u64(), "{}", results["recent"]);
+    let (before, rest) = committed.split_once("<!-- begin reading -->").unwrap();
+    let (section, after) = rest.split_once("<!-- end reading -->").unwrap();
+    let written = std::fs::read_to_string(&page).unwrap();
+    let new = written.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).expect("the rest is as it was");
+    let heads = |text: &str| {
+        text.lines()
+            .filter(|line| line.starts_with("| "))
+            .map(|line| line.split('|').nth(1).unwrap().to_owned())
+            .take(12)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(heads(new), heads(section), "run bench/read.py again");
+}
+
 #[test]
 fn the_benchmark_says_which_tool_is_missing() {
     if !tool("python3") {
