@@ -130,6 +130,31 @@ fn the_first_records_of_an_order_are_the_same_however_few_are_asked_for() {
     }
 }
 
+/// As files, in each format, read back by Python, jq and DuckDB.
+#[test]
+fn exports_are_read_by_other_programs_as_the_records_that_another_program_finds() {
+    if !has_oracle() || !support::tool("jq") {
+        return;
+    }
+    let (temp, exports, files) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    generate(temp.path(), "--lines 5000 --jobs 9 --odd 0.05 --segments-lines 100 --seed 7");
+    let (since, columns) = ("2025-09-01", "segment,index,ts,jobId,workspaceId,rank,event,message,meta");
+    for (format, flags) in [("ndjson", &[][..]), ("json", &[]), ("csv", &["--columns", columns])] {
+        let out = exports.path().join(format);
+        let mut command = support::binary();
+        command.args(["export", "--since", since, "--format", format]).args(flags).arg("--dir").arg(temp.path());
+        let exported = command.arg("--out").arg(out).output().unwrap();
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    }
+    let queries = files.path().join("queries");
+    let query = serde_json::json!([{"kind": "query", "filters": {"since": since}, "order": "asc"}]);
+    fs::write(&queries, query.to_string()).unwrap();
+    let directory = temp.path().display().to_string();
+    let answers = python("oracle.py", std::slice::from_ref(&directory), Some(&queries), &files);
+    let paths = [answers.display().to_string(), exports.path().display().to_string(), directory];
+    python("exports.py", &paths, None, &files);
+}
+
 /// Asks both programs, and holds their answers against one another.
 fn compare(directories: &[String], seed: u64, count: usize) {
     if !has_oracle() {
