@@ -1,14 +1,15 @@
 //! `facets` and `histogram`: what is counted, and how it is told.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::Failure;
-use super::read::{Looking, What, WhatFlags, with_caret};
+use super::read::{Looking, What, WhatFlags, terminal_width, with_caret};
 use crate::reader::counts::{self, Counted, FIELDS_MAX, Facets, Histogram, Interval, More, Row};
 use crate::reader::field::Field;
 use crate::reader::number::Decimal;
+use crate::reader::output::{Cell, write_csv};
 use crate::reader::when::Zone;
 use crate::record::json::write_string;
 
@@ -149,10 +150,11 @@ fn write_facets(format: Format, names: &[&str], facets: &mut Facets, out: &mut d
             Format::Csv => {
                 for counted in facets.values(number) {
                     let (value, count) = counted?;
-                    write!(out, "{},{},{count}\r\n", cell(name), csv(&value))?;
+                    let (text, kind) = csv(&value);
+                    write_row(&[name, &text, kind, &count.to_string()], out)?;
                 }
                 if values > 0 {
-                    write!(out, "{},{values},more,{records}\r\n", cell(name))?;
+                    write_row(&[name, &values.to_string(), "more", &records.to_string()], out)?;
                 }
             }
             Format::Table => {
@@ -161,18 +163,24 @@ fn write_facets(format: Format, names: &[&str], facets: &mut Facets, out: &mut d
                     let (value, count) = counted?;
                     rows.push((label(&value), count));
                 }
-                let count_max = rows.first().map_or(0, |(_, count)| *count);
-                if values > 0 {
-                    rows.push((format!("({values} more)"), records));
+                let mut bars = Bars::new();
+                bars.widen(name, "records");
+                for (label, count) in &rows {
+                    bars.add(label, *count);
                 }
-                let widths = Widths::of(rows.iter().map(|(label, count)| (label.as_str(), *count)), name);
+                let more = format!("({values} more)");
+                if values > 0 {
+                    bars.widen(&more, &records.to_string());
+                }
                 if number > 0 {
                     out.write_all(b"\n")?;
                 }
-                writeln!(out, "{}", widths.row(&short(name), "records", ""))?;
+                writeln!(out, "{}", bars.cells(name, "records", ""))?;
                 for (label, count) in rows {
-                    let bar = bar(count, count_max);
-                    writeln!(out, "{}", widths.row(&label, &count.to_string(), &bar))?;
+                    writeln!(out, "{}", bars.row(&label, count))?;
+                }
+                if values > 0 {
+                    writeln!(out, "{}", bars.row(&more, records))?;
                 }
             }
         }
@@ -205,8 +213,11 @@ fn write_histogram(
             out.write_all(if is_split { b"start,by,kind,count\r\n" } else { b"start,count\r\n" })?;
             for row in histogram.rows()? {
                 let row = row?;
-                let by = by(&row, csv).map_or(String::new(), |cells| cells + ",");
-                write!(out, "{},{by}{}\r\n", row.start, row.count)?;
+                let (start, count) = (row.start.to_string(), row.count.to_string());
+                match row.by.as_ref().map(csv) {
+                    Some((text, kind)) => write_row(&[&start, &text, kind, &count], out)?,
+                    None => write_row(&[&start, &count], out)?,
+                }
             }
             Ok(())
         }
@@ -218,16 +229,14 @@ fn write_histogram(
             };
             let text =
                 |row: &Row| by(row, label).map_or_else(|| start(row), |value| format!("{}  {value}", start(row)));
-            let (mut widths, mut count_max) = (Widths::default(), 0);
+            let mut bars = Bars::new();
             for row in histogram.rows()? {
                 let row = row?;
-                widths.widen(&text(&row), row.count);
-                count_max = count_max.max(row.count);
+                bars.add(&text(&row), row.count);
             }
             for row in histogram.rows()? {
                 let row = row?;
-                let bar = bar(row.count, count_max);
-                writeln!(out, "{}", widths.row(&text(&row), &row.count.to_string(), &bar))?;
+                writeln!(out, "{}", bars.row(&text(&row), row.count))?;
             }
             Ok(())
         }
@@ -248,21 +257,22 @@ fn json(value: &Counted) -> String {
 }
 
 /// A value as two cells of CSV: its text and its kind.
-fn csv(value: &Counted) -> String {
+fn csv(value: &Counted) -> (Cow<'_, str>, &'static str) {
     match value {
-        Counted::Missing => ",missing".to_owned(),
-        Counted::Null => "null,null".to_owned(),
-        Counted::Boolean(value) => format!("{value},boolean"),
-        Counted::Number(text) => format!("{text},number"),
-        Counted::String(text) => cell(text) + ",string",
-        Counted::Array => ",array".to_owned(),
-        Counted::Object => ",object".to_owned(),
+        Counted::Missing => ("".into(), "missing"),
+        Counted::Null => ("null".into(), "null"),
+        Counted::Boolean(value) => (value.to_string().into(), "boolean"),
+        Counted::Number(text) => (text.into(), "number"),
+        Counted::String(text) => (text.into(), "string"),
+        Counted::Array => ("".into(), "array"),
+        Counted::Object => ("".into(), "object"),
     }
 }
 
-/// A cell of CSV (RFC 4180 §2).
-fn cell(text: &str) -> String {
-    if text.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+fn write_row(cells: &[&str], out: &mut dyn Write) -> io::Result<()> {
+    let mut row = Vec::new();
+    write_csv(cells.iter().copied(), &mut row);
+    out.write_all(&row)
 }
 
 /// A value as a table shows it; a string that could be taken for something else in its quotes.
@@ -271,34 +281,15 @@ fn label(value: &Counted) -> String {
         Counted::Missing => "(none)".to_owned(),
         Counted::Null => "null".to_owned(),
         Counted::Boolean(value) => value.to_string(),
-        Counted::Number(text) => short(text),
+        Counted::Number(text) => text.clone(),
         Counted::Array => "[…]".to_owned(),
         Counted::Object => "{…}".to_owned(),
         Counted::String(text) => {
             let looks_odd = text.is_empty() || text.starts_with(['"', '(', '[', '{', ' ']) || text.ends_with(' ');
             let is_word = matches!(text.as_str(), "null" | "true" | "false");
-            if looks_odd || is_word || Decimal::parse(text).is_some() { short(&quoted(text)) } else { short(text) }
+            if looks_odd || is_word || Decimal::parse(text).is_some() { quoted(text) } else { text.clone() }
         }
     }
-}
-
-/// Characters of a label, at most.
-const LABEL_MAX: usize = 44;
-/// Characters of the longest bar.
-const BAR_MAX: u64 = 24;
-
-/// The start of a text, with control and bidirectional characters made visible.
-fn short(text: &str) -> String {
-    // No character is spelt with more than 12.
-    let mut start: String = text.chars().take(LABEL_MAX + 1).collect();
-    if start.chars().any(|char| !(' '..='~').contains(&char)) {
-        let spelt = quoted(&start);
-        start = spelt[1..spelt.len() - 1].replace("\\\"", "\"");
-    }
-    if start.chars().count() > LABEL_MAX {
-        start = start.chars().take(LABEL_MAX - 1).chain(['…']).collect();
-    }
-    start
 }
 
 /// A text as a JSON string.
@@ -309,41 +300,87 @@ fn quoted(text: &str) -> String {
 }
 
 /// A bar for what is not nothing: at least an eighth of a block.
-fn bar(count: u64, count_max: u64) -> String {
-    let eighths = (u128::from(count.min(count_max)) * u128::from(BAR_MAX * 8)).div_ceil(u128::from(count_max.max(1)));
-    let eighths = usize::try_from(eighths).expect("a bar is short");
+fn bar(count: u64, count_max: u64, width: usize) -> String {
+    let eighths = (u128::from(count.min(count_max)) * (width as u128 * 8)).div_ceil(u128::from(count_max.max(1)));
+    let eighths = usize::try_from(eighths).expect("a bar is no wider than its column");
     let mut bar = "█".repeat(eighths / 8);
     bar.extend([None, Some('▏'), Some('▎'), Some('▍'), Some('▌'), Some('▋'), Some('▊'), Some('▉')][eighths % 8]);
     bar
 }
 
-/// How wide a table's columns are.
-#[derive(Default)]
-struct Widths {
+/// A table of labels, counts and bars, as wide as the terminal.
+struct Bars {
+    terminal: usize,
     label: usize,
     count: usize,
+    count_max: u64,
 }
 
-impl Widths {
-    /// Of a table with a header.
-    fn of<'r>(rows: impl Iterator<Item = (&'r str, u64)>, header: &str) -> Self {
-        let mut widths = Self { label: short(header).chars().count(), count: "records".len() };
-        for (label, count) in rows {
-            widths.widen(label, count);
+impl Bars {
+    fn new() -> Self {
+        Self { terminal: terminal_width(), label: 0, count: 0, count_max: 0 }
+    }
+
+    /// A label has at most this part of the terminal.
+    fn label(&self, text: &str) -> Cell {
+        Cell::fit(text, (self.terminal * 5 / 9).max(1))
+    }
+
+    fn widen(&mut self, label: &str, count: &str) {
+        self.label = self.label.max(self.label(label).width);
+        self.count = self.count.max(count.len());
+    }
+
+    /// Makes room for a row, all of which are told before the first is written.
+    fn add(&mut self, label: &str, count: u64) {
+        self.widen(label, &count.to_string());
+        self.count_max = self.count_max.max(count);
+    }
+
+    fn row(&self, label: &str, count: u64) -> String {
+        let room = self.terminal.saturating_sub(self.label + self.count + 2 * GAP.len());
+        let bar = if room < BAR_MIN { String::new() } else { bar(count, self.count_max, room) };
+        self.cells(label, &count.to_string(), &bar)
+    }
+
+    fn cells(&self, label: &str, count: &str, bar: &str) -> String {
+        let cell = self.label(label);
+        let (padding, digits) = (self.label - cell.width, self.count);
+        let row = format!("{}{:padding$}{GAP}{count:>digits$}{GAP}{bar}", cell.text, "");
+        row.trim_end().to_owned()
+    }
+}
+
+/// Bars that are narrower tell nothing.
+const BAR_MIN: usize = 8;
+/// What stands between the columns.
+const GAP: &str = "  ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_fit_the_terminal_and_their_columns_stand_under_one_another() {
+        let long = "x".repeat(300);
+        for terminal in [1, 20, 40, 80, 200] {
+            let mut bars = Bars { terminal, ..Bars::new() };
+            let rows = [("模型训练", 3), ("søgning", 12), ("\u{202e}", 1), (long.as_str(), 7)];
+            for (label, count) in &rows {
+                bars.add(label, *count);
+            }
+            let width = |text: &str| Cell::fit(text, usize::MAX / CHARS).width;
+            for (label, count) in rows {
+                let row = bars.row(label, count);
+                assert!(width(&row) <= terminal.max(bars.label + GAP.len() + bars.count), "{terminal}: {row}");
+                let (before, _) = row.split_once(&format!("{count:>2}")).unwrap();
+                assert_eq!(width(before), bars.label + GAP.len(), "{terminal}: {row}");
+            }
+            let longest = bars.row("søgning", 12);
+            assert!(terminal < 40 || width(&longest) == terminal, "{terminal}: {longest}");
         }
-        widths
     }
 
-    fn widen(&mut self, label: &str, count: u64) {
-        self.label = self.label.max(label.chars().count());
-        self.count = self.count.max(count.to_string().len());
-    }
-
-    fn row(&self, label: &str, count: &str, bar: &str) -> String {
-        let Self { label: wide, count: digits } = self;
-        let mut row = String::new();
-        write!(row, "{label:<wide$}  {count:>digits$}  {bar}").expect("a String takes all");
-        row.truncate(row.trim_end().len());
-        row
-    }
+    /// A cell's width times this is counted, and must not overflow.
+    const CHARS: usize = 16;
 }

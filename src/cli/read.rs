@@ -153,7 +153,7 @@ impl HowFlags {
 }
 
 /// How many columns the terminal has that shows the answer, perhaps through a pager.
-fn terminal_width() -> usize {
+pub(super) fn terminal_width() -> usize {
     let columns = |size: rustix::io::Result<rustix::termios::Winsize>| size.ok().map(|size| usize::from(size.ws_col));
     let of_stdout = columns(rustix::termios::tcgetwinsize(io::stdout()));
     let of_stderr = || columns(rustix::termios::tcgetwinsize(io::stderr()));

@@ -310,7 +310,7 @@ fn is_formula(cell: &str) -> bool {
 }
 
 /// Writes a row as RFC 4180 §2 has it.
-fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: &mut Vec<u8>) {
+pub(crate) fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: &mut Vec<u8>) {
     // A line without a byte would be no row to most readers.
     let is_alone = cells.len() == 1;
     for (at, cell) in cells.enumerate() {
@@ -341,9 +341,10 @@ struct Table {
 
 /// What a terminal may be given.
 #[derive(Debug, PartialEq, Eq)]
-struct Cell {
-    text: String,
-    width: usize,
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    /// Columns of a terminal.
+    pub(crate) width: usize,
 }
 
 impl Table {
@@ -451,7 +452,7 @@ fn push_visible(char: char, shown: &mut String) {
 
 impl Cell {
     /// Makes visible what is hidden in a text, and cuts it to a width, which is at least 1.
-    fn fit(text: &str, width_max: usize) -> Self {
+    pub(crate) fn fit(text: &str, width_max: usize) -> Self {
         let mut cell = Self { text: String::new(), width: 0 };
         // How much of it would leave room for the sign that something is missing.
         let mut kept = (0, 0);

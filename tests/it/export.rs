@@ -242,3 +242,53 @@ fn an_export_that_does_not_fit_is_told_and_leaves_nothing() {
     let said = told(&output);
     assert!(said.contains("cannot write to out: No space left on device") && !said.contains("searched"), "{said}");
 }
+
+/// Runs a command on a terminal and passes on what comes there.
+const TERMINAL: &str = r"
+import fcntl, os, pty, struct, subprocess, sys, termios
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=dict(os.environ, TERM='xterm'))
+os.close(slave)
+try:
+    while part := os.read(master, 65536):
+        sys.stdout.buffer.write(part)
+except OSError:
+    pass
+sys.exit(child.wait())
+";
+
+/// What a terminal shows in the end, of text that goes up and clears lines as indicatif does.
+fn shown(text: &str) -> String {
+    let lines = text.split('\n').map(|line| line.rsplit("\u{1b}[2K").next().unwrap().trim_matches('\r'));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_terminal_sees_how_far_a_long_export_is_and_then_only_what_came_of_it() {
+    if !tool("python3") {
+        return;
+    }
+    let (audit, temp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // More than a debug build reads within half a second.
+    let lines: String = (0..3600).map(|second| line(second, "1", &json!("x".repeat(10)))).collect();
+    fs::write(audit.path().join("audit-0_20260128T000000.000Z.jsonl"), lines.repeat(20)).unwrap();
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", TERMINAL, BINARY, "export", "--dir"])
+        .arg(audit.path())
+        .arg("--out")
+        .arg(temp.path().join("out"));
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(" segments") || text.contains("writing: "), "{text:?}");
+    let shown = shown(&text);
+    assert!(!shown.contains('\u{1b}') && shown.lines().count() == 2, "{shown:?} of {text:?}");
+    assert!(
+        shown.starts_with("audit-log: 72,000 records are in ") && shown.contains("searched 1 of 1 segments"),
+        "{shown:?}"
+    );
+    // In a pipe, nothing of it.
+    let output = export(audit.path(), Path::new("-"), &[]);
+    assert!(!told(&output).contains('\u{1b}') && told(&output).lines().count() == 2, "{}", told(&output));
+}

@@ -130,7 +130,7 @@ fn the_first_records_of_an_order_are_the_same_however_few_are_asked_for() {
     }
 }
 
-/// As files, in each format, read back by Python, jq and DuckDB.
+/// As files, in each format, read back by the programs of `exports.py`.
 #[test]
 fn exports_are_read_by_other_programs_as_the_records_that_another_program_finds() {
     if !has_oracle() || !support::tool("jq") {
