@@ -71,8 +71,10 @@ pub(super) fn tail(flags: &TailFlags) -> Result<ExitCode, Failure> {
         Ok((is_read_on && (!flags.follow || printer.flush()?), coverage))
     })?;
     match follower {
-        Some(follower) if is_read_on && code == ExitCode::SUCCESS => {
-            Following::new(&what, listing, follower, printer).run()
+        // What can't be read has been told; it keeps nobody from the rest.
+        Some(follower) if is_read_on && (code == ExitCode::SUCCESS || !what.is_strict) => {
+            let ended = Following::new(&what, listing, follower, printer).run()?;
+            Ok(if ended == ExitCode::SUCCESS { code } else { ended })
         }
         Some(_) => Ok(code),
         None => {

@@ -5,13 +5,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Arc;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use flate2::write::GzEncoder;
@@ -19,10 +19,10 @@ use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use crate::support::{BINARY, tool, tools};
+use crate::support::{BINARY, PATIENCE, binary, tool, tools};
 
 /// Every command of auditors, as it answers with records of all segments.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &["query", "--format", "ndjson", "--order", "asc"],
     &["query", "--format", "ndjson", "--order", "desc"],
     &["query", "--format", "ndjson", "--limit", "10"],
@@ -30,6 +30,7 @@ const COMMANDS: [&[&str]; 10] = [
     &["query", "--format", "table", "--since", "2026-01-28", "--where", "meta.n >= 0"],
     &["query", "--format", "json", "--order", "asc", "--limit", "10", "--since", "2026-01-28"],
     &["export", "--out", "-"],
+    &["tail", "-n", "50", "--format", "csv"],
     &["facets", "event", "meta.n", "jobId", "segment"],
     &["histogram", "--interval", "minute", "--by", "jobId"],
     &["histogram", "--until", "2026-01-29"],
@@ -122,7 +123,7 @@ fn code(output: &Output) -> i32 {
 type Plant = (&'static str, Option<&'static str>, fn(&Path));
 
 /// Each is planted in a folder of its own. In a folder `outside` beside the directory is a segment that nobody may see.
-const PLANTS: [Plant; 25] = [
+const PLANTS: [Plant; 26] = [
     ("a FIFO with nobody at its other end", None, |dir| {
         rustix::fs::mknodat(CWD, dir.join(SEGMENT), FileType::Fifo, Mode::RWXU, 0).unwrap();
     }),
@@ -170,6 +171,11 @@ const PLANTS: [Plant; 25] = [
         fs::write(dir.join(SEGMENT).join(SEGMENT), "damaged\n").unwrap();
     }),
     ("a hole of 1 TiB", None, |dir| sparse(&dir.join(SEGMENT), &[], 1 << 40)),
+    ("a hole as long as the file system can make it", None, |dir| {
+        let file = fs::File::create(dir.join(SEGMENT)).unwrap();
+        let bytes = (40..63).rev().map(|bits| (1 << bits) - 1).find(|bytes| file.set_len(*bytes).is_ok());
+        assert!(bytes.is_some(), "not even 1 TiB");
+    }),
     ("holes of 1 TiB between damaged lines", None, |dir| {
         let parts: [(u64, &[u8]); 3] = [(0, b"x\n"), (1 << 40, b"\nx\nx"), (2 << 40, b"\n")];
         sparse(&dir.join(SEGMENT), &parts, 3 << 40);
@@ -268,6 +274,86 @@ fn what_is_planted_changes_no_answer_and_is_told() {
     }
 }
 
+/// Where files can be as long as offsets can tell: 8 EiB, of which nothing is there.
+#[test]
+fn the_longest_file_takes_neither_time_nor_memory() {
+    let shared = Path::new("/dev/shm");
+    if !["sh", "timeout"].iter().all(|name| tool(name)) || !shared.is_dir() {
+        return;
+    }
+    let temp = tempfile::tempdir_in(shared).unwrap();
+    let record = line("j", 0);
+    let end = (1_u64 << 63) - 1 - (1 << 20);
+    sparse(
+        &temp.path().join(SEGMENT),
+        &[(0, record.as_bytes()), (end, b"\n"), (end + 1, record.as_bytes())],
+        end + (1 << 19),
+    );
+    for order in ["asc", "desc"] {
+        for limit in [&["--limit", "5"][..], &[]] {
+            let output = run(&[&["query", "--order", order], limit].concat(), temp.path());
+            let told = told(&output);
+            assert!(output.status.success(), "{told}");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), record.repeat(2), "{told}");
+            assert!(told.contains("4 lines, 2 damaged"), "{told}");
+        }
+    }
+}
+
+/// Planted before a follower begins, or while it follows: a record that is written then is told, and by a process of 64 MiB.
+#[test]
+fn following_goes_on_whatever_is_planted() {
+    if !tool("sh") {
+        return;
+    }
+    for is_before in [true, false] {
+        let (_temp, dir) = planted(if is_before { &PLANTS } else { &[] });
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -d 65536 && exec \"$0\" \"$@\"", BINARY, "tail", "-f", "-n", "1", "--dir"])
+            .arg(&dir);
+        let told = fs::File::create(dir.join("../told")).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(told).spawn().unwrap();
+        let (send, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let reader = thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let next = |what: &str| {
+            let told = || fs::read_to_string(dir.join("../told")).unwrap();
+            lines.recv_timeout(PATIENCE * 4).unwrap_or_else(|error| panic!("{what}: {error}: {}", told()))
+        };
+        assert!(next("the last record").contains("GOOD"));
+        if !is_before {
+            for (nth, (_, _, plant)) in PLANTS.iter().enumerate() {
+                let folder = dir.join(format!("evil{nth:02}"));
+                fs::create_dir(&folder).unwrap();
+                plant(&folder);
+            }
+        }
+        let mut segment = fs::OpenOptions::new().append(true).open(dir.join("5003592").join(SEGMENT)).unwrap();
+        segment.write_all(line("5003592", 3000).as_bytes()).unwrap();
+        assert_eq!(next("the record that has appeared") + "\n", line("5003592", 3000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // That nobody waits for more is no fault.
+        drop(reader.join().unwrap());
+    }
+}
+
+/// Whoever adds a command adds it to the list.
+#[test]
+fn every_command_that_reads_directories_is_among_those_that_are_run() {
+    let help = |args: &[&str]| String::from_utf8(binary().args(args).arg("--help").output().unwrap().stdout).unwrap();
+    let (_, commands) = help(&[]).split_once("Commands:").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let names =
+        commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let reading: Vec<_> = names.filter(|name| help(&[name]).contains("[NAME=]PATH")).map(str::to_owned).collect();
+    assert!(reading.len() >= 4, "{reading:?}");
+    // What a console answers is held against this elsewhere.
+    for name in reading.iter().filter(|name| *name != "console") {
+        assert!(COMMANDS.iter().any(|args| args[0] == name), "{name}");
+    }
+}
+
 /// Does something again and again, until it is dropped.
 struct Meanwhile {
     is_over: Arc<AtomicBool>,
@@ -334,7 +420,7 @@ fn what_changes_while_it_is_read_takes_no_other_record_along() {
     for round in 0..60 {
         let nth = round % COMMANDS.len();
         let (args, expected) = (COMMANDS[nth], &expected[nth]);
-        let is_whole = !args.contains(&"--limit") && args.contains(&"ndjson") || args[0] == "export";
+        let is_whole = args[0] == "export" || args.contains(&"ndjson") && !args.contains(&"--limit");
         let output = if is_whole { run(args, &dir) } else { run(&[args, &["--event", "GOOD"][..]].concat(), &dir) };
         let told = told(&output);
         assert!(matches!(code(&output), 0 | 1), "{args:?}: {told}");
