@@ -8,8 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::{Clock, SystemClock};
 use crate::reader::listing::{Change, Changes, Listing, Segment, Sources};
-use crate::record::Compression;
+use crate::record::{Compression, Timestamp};
 
 /// Snapshots that are kept: those that were asked for last.
 const SNAPSHOTS_MAX: usize = 256;
@@ -38,6 +39,19 @@ struct State {
     /// The most recently used last.
     snapshots: VecDeque<Snapshot>,
     taken: u64,
+    /// The wall clock's time before that began.
+    at: Option<Timestamp>,
+    /// What has changed since news were taken last, with the time before it was looked for; nothing if nobody takes them.
+    news: Option<Vec<(Changes, Timestamp)>>,
+}
+
+/// What has changed, and what there is then.
+pub(crate) struct News {
+    /// In the order in which it was noticed, each with the time before it was looked for.
+    pub(crate) changes: Vec<(Changes, Timestamp)>,
+    pub(crate) listing: Arc<Listing>,
+    /// The time before the listing was made.
+    pub(crate) at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -75,6 +89,18 @@ impl Library {
     /// The segments that there are. Whatever was there two seconds ago is among them; in a small tree, some milliseconds ago.
     pub(crate) fn listing(&self) -> Arc<Listing> {
         Arc::clone(&self.up_to_date().listing)
+    }
+
+    /// Looks what has changed since it was asked last; for one who asks.
+    pub(crate) fn news(&self) -> News {
+        let mut state = self.up_to_date();
+        let changes = state.news.replace(Vec::new()).unwrap_or_default();
+        News { changes, listing: Arc::clone(&state.listing), at: state.at.expect("it was brought up to date") }
+    }
+
+    /// Nobody asks for news any more.
+    pub(crate) fn no_news(&self) {
+        self.lock().news = None;
     }
 
     /// Takes a snapshot; with it comes its id.
@@ -120,12 +146,16 @@ impl Library {
 
 impl State {
     fn refresh(&mut self, sources: &Sources) {
-        let began = Instant::now();
+        let (began, at) = (Instant::now(), SystemClock.now());
         if self.refreshed.is_none() {
             self.listing = Arc::new(Listing::new(sources));
         } else {
             // A copy is made only if a search still looks at it.
-            let Changes { appeared, changed, .. } = Arc::make_mut(&mut self.listing).refresh(sources);
+            let changes = Arc::make_mut(&mut self.listing).refresh(sources);
+            if let Some(news) = &mut self.news {
+                news.push((changes.clone(), at));
+            }
+            let Changes { appeared, changed, .. } = changes;
             let absent = appeared.into_iter().map(|segment| Note { segment, bytes: 0 });
             // What was packed was closed by then.
             let grown = changed.into_iter().filter(|change| change.before.compression() == Compression::Plain);
@@ -136,7 +166,7 @@ impl State {
             }
             self.shrink();
         }
-        (self.refreshed, self.took) = (Some(Instant::now()), began.elapsed());
+        (self.refreshed, self.took, self.at) = (Some(Instant::now()), began.elapsed(), Some(at));
     }
 
     /// Lets go of the snapshots that were not asked for lately.

@@ -24,6 +24,7 @@ mod runai;
 mod runai_log;
 pub(crate) mod search;
 pub(crate) mod stream;
+mod tail;
 pub mod tokens;
 mod views;
 
@@ -39,6 +40,7 @@ use self::filters::FILTERS;
 use self::gate::Gate;
 use self::library::Library;
 use self::parameters::Parameter;
+use self::tail::Tails;
 use crate::http::{Code, Hosts, Problem};
 use crate::reader::listing::Sources;
 use crate::reader::view::Views;
@@ -49,6 +51,7 @@ pub struct Console {
     library: Library,
     views: Views,
     gate: Gate,
+    tails: Tails,
     access: Access,
     hosts: Hosts,
     /// Tells cursors of this process from those of others.
@@ -74,6 +77,7 @@ impl Console {
             library: Library::new(sources),
             views,
             gate: Gate::new(),
+            tails: Tails::default(),
             access,
             hosts,
             process,
@@ -161,6 +165,15 @@ const ROUTES: &[Route] = &[
         parameters: &[FILTERS, export::EXPORT],
         body: None,
         answers: &[("application/x-ndjson", ""), ("text/csv", ""), (JSON, "")],
+        wants_token: true,
+    },
+    Route {
+        path: "/api/v1/events/tail",
+        handler: || get(tail::tail),
+        about: "The records that match as they appear, as server-sent events. Each event's id says where to go on behind it.",
+        parameters: &[FILTERS, tail::TAIL],
+        body: None,
+        answers: &[("text/event-stream", "")],
         wants_token: true,
     },
     Route {

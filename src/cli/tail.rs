@@ -13,6 +13,7 @@ use super::read::{HowFlags, Looking, What, WhatFlags, text_of};
 use super::{FAILED, Failure, complain};
 use crate::clock::{Clock, SystemClock};
 use crate::reader::follow::{Followed, Follower, Pace, Progress};
+use crate::reader::lines::Buffer;
 use crate::reader::listing::{Changes, Listing};
 use crate::reader::output::Layout;
 use crate::reader::record::Damage;
@@ -90,6 +91,7 @@ struct Following<'w> {
     listing: Listing,
     follower: Follower,
     printer: Printer,
+    buffer: Buffer,
     /// What can't be looked at, which has been told.
     troubles: BTreeSet<PathBuf>,
 }
@@ -97,7 +99,7 @@ struct Following<'w> {
 impl<'w> Following<'w> {
     fn new(what: &'w What, listing: Listing, follower: Follower, printer: Printer) -> Self {
         let troubles = listing.troubles.iter().map(|trouble| trouble.path.clone()).collect();
-        Self { what, listing, follower, printer, troubles }
+        Self { what, listing, follower, printer, buffer: Buffer::default(), troubles }
     }
 
     /// Follows until nobody reads, or a damaged line is an error.
@@ -132,7 +134,7 @@ impl<'w> Following<'w> {
 
     /// Prints what there is to read; breaks with the exit code when that is the end.
     fn read(&mut self) -> anyhow::Result<ControlFlow<ExitCode>> {
-        let Self { what, follower, printer, .. } = self;
+        let Self { what, follower, printer, buffer, .. } = self;
         let (is_read, is_damaged, failure) = (Cell::new(true), Cell::new(false), RefCell::new(None));
         let notice = |notice: Notice<'_>| {
             is_damaged.set(is_damaged.get() || matches!(notice, Notice::Damaged { .. }));
@@ -149,7 +151,7 @@ impl<'w> Following<'w> {
                 ControlFlow::Break(())
             }
         };
-        while follower.read(&what.sources, &notice, &mut found) == Progress::More {}
+        while follower.read(&what.sources, buffer, &notice, &mut found) == Progress::More {}
         if let Some(error) = failure.into_inner() {
             return Err(error);
         }

@@ -262,6 +262,8 @@ fn schemathesis_finds_nothing() {
     let output = Command::new("schemathesis")
         .args(["run", "--phases", "examples,coverage,fuzzing", "--exclude-checks", "positive_data_acceptance"])
         .args(["--max-examples", "30", "--seed", "1", "--continue-on-failure", "--warnings", "off"])
+        // It has no end.
+        .args(["--exclude-path", "/api/v1/events/tail"])
         // An id in a path is hard to draw.
         .args(["--suppress-health-check", "filter_too_much"])
         .args(["--header", &format!("Authorization: Bearer {token}")])

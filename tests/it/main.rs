@@ -12,6 +12,7 @@ mod console;
 mod console_clients;
 mod console_scopes;
 mod console_streams;
+mod console_tail;
 mod counting;
 mod docs;
 mod durability;

@@ -131,7 +131,7 @@ pub enum Progress {
 
 /// Follows the records that match a filter.
 ///
-/// Memory: 300 bytes for each segment that may grow, and a buffer of the longest line.
+/// Memory: 300 bytes for each segment that may grow.
 #[derive(Debug)]
 pub struct Follower {
     filter: Filter,
@@ -148,7 +148,6 @@ pub struct Follower {
     hot: BTreeMap<Key, u32>,
     /// How far segments were read that have vanished.
     gone: BTreeMap<Key, At>,
-    buffer: Buffer,
 }
 
 impl Follower {
@@ -213,7 +212,6 @@ impl Follower {
             failed: BTreeSet::new(),
             hot: BTreeMap::new(),
             gone: BTreeMap::new(),
-            buffer: Buffer::default(),
         }
     }
 
@@ -329,10 +327,16 @@ impl Follower {
     ///
     /// `notice` is told of damaged and foreign lines, of segments that can't be read (once, until they can) and of those
     /// that are shorter than they were.
-    pub fn read(&mut self, sources: &Sources, notice: &dyn Fn(Notice<'_>), found: Take<'_>) -> Progress {
+    pub fn read(
+        &mut self,
+        sources: &Sources,
+        buffer: &mut Buffer,
+        notice: &dyn Fn(Notice<'_>),
+        found: Take<'_>,
+    ) -> Progress {
         let mut left = BYTES_AT_ONCE;
         while let Some(key) = self.waiting.pop_first() {
-            match self.read_track(key, sources, &mut left, (notice, found)) {
+            match self.read_track(key, (sources, buffer), &mut left, (notice, found)) {
                 Ok(Progress::UpToDate) => {}
                 Ok(progress) => {
                     self.waiting.insert(key);
@@ -361,7 +365,7 @@ impl Follower {
     fn read_track(
         &mut self,
         key: Key,
-        sources: &Sources,
+        (sources, buffer): (&Sources, &mut Buffer),
         left: &mut u64,
         (notice, found): (&dyn Fn(Notice<'_>), Take<'_>),
     ) -> io::Result<Progress> {
@@ -378,7 +382,7 @@ impl Follower {
         };
         let follow = Follow { filter, sources, bookmark: &bookmark, notice };
         let bytes_before = *left;
-        let progress = follow.track(&mut track, &mut self.buffer, left, found);
+        let progress = follow.track(&mut track, buffer, left, found);
         if *left < bytes_before && self.hot.len() < HOT_MAX {
             self.hot.insert(key, HOT_LOOKS);
         }

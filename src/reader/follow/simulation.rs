@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::{Bookmark, Followed, Follower, Progress};
 use crate::clock::{Clock, SystemClock};
 use crate::reader::filter::{Criteria, Filter};
+use crate::reader::lines::Buffer;
 use crate::reader::listing::{Listing, Source, Sources};
 use crate::reader::search::Notice;
 use crate::record::{SegmentName, Timestamp};
@@ -242,7 +243,9 @@ impl World {
         let (sources, now) = (self.sources.clone(), self.now);
         self.follower().listed(&sources, &changes, now);
         let nothing = |_: Notice<'_>| panic!("nothing is left to be told");
-        let progress = self.follower().read(&sources, &nothing, &mut |_| panic!("nothing is left to be seen"));
+        let progress = self
+            .follower()
+            .read(&sources, &mut Buffer::default(), &nothing, &mut |_| panic!("nothing is left to be seen"));
         assert_eq!(progress, Progress::UpToDate);
     }
 
@@ -285,7 +288,7 @@ impl World {
             Notice::Cut { .. } => {}
             other => panic!("{other:?}"),
         };
-        let progress = follower.read(&sources, &notice, &mut |found: &Followed<'_>| {
+        let progress = follower.read(&sources, &mut Buffer::default(), &notice, &mut |found: &Followed<'_>| {
             seen.push((found.place.segment.to_owned(), found.place.index, found.record.event.to_string()));
             bookmark = Some(found.bookmark().to_string());
             if is_killed && seen.len() == expected.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -322,7 +322,7 @@ pub struct Listing {
 }
 
 /// What a [`Listing::refresh`] found. Each in the order of segments.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Segments that were not there before.
     pub appeared: Vec<Segment>,

@@ -1,0 +1,304 @@
+//! Records as they appear: server-sent events.
+//!
+//! One thread reads for all streams: it looks at what the listing has noticed, and each stream's [`Follower`] reads on, as far as
+//! the client has taken what was read before. A stream holds some KiB that were not taken yet, and no more is read for it.
+//!
+//! Each event's id is where the follower is behind it, so that a client that comes back, here or at another console over the same
+//! directories, goes on there.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use hyper::HeaderMap;
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::Console;
+use super::answer::{self, write_json};
+use super::caller::{Caller, Rows};
+use super::events::Item;
+use super::filters::{self, FILTERS};
+use super::library::News;
+use super::parameters::{Parameter, Parameters};
+use crate::clock::{Clock, SystemClock};
+use crate::http::{Code, Problem};
+use crate::reader::filter::Filter;
+use crate::reader::follow::{Bookmark, Followed, Follower, Pace, Progress};
+use crate::reader::lines::Buffer;
+use crate::reader::listing::{Changes, Listing, Sources};
+use crate::reader::output::Columns;
+use crate::reader::view::View;
+use crate::record::Timestamp;
+
+/// What a stream is asked for by, beside the filters.
+pub(super) const TAIL: &[Parameter] = &[Parameter::text(
+    "lastEventId",
+    "",
+    "The id of the last event that was received: the records behind it. The header `Last-Event-ID`, which browsers send by themselves, \
+     comes first.",
+)];
+
+/// Streams at once.
+const STREAMS_MAX: usize = 32;
+/// What is handed to the connection at once; the record that makes it longer is the last.
+const PART_BYTES: usize = 32 << 10;
+/// Where nothing happens, so often a stream is told where it is, so that whoever is in between knows that it lives.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+/// How long is rested between two looks at segments in which something was found, and whether clients are gone.
+const REST_MAX: Duration = Duration::from_millis(200);
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The streams that there are.
+#[derive(Debug, Default)]
+pub(crate) struct Tails {
+    joining: Mutex<Joining>,
+    /// There is something to do.
+    called: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Joining {
+    streams: Vec<Joiner>,
+    /// Those that there are, these included.
+    count: usize,
+    /// A client has taken what was read for it, or there is more to read.
+    is_called: bool,
+    is_running: bool,
+}
+
+/// A stream that is about to begin.
+#[derive(Debug)]
+struct Joiner {
+    filter: Filter,
+    columns: Option<Columns>,
+    from: Option<Bookmark>,
+    parts: mpsc::Sender<Bytes>,
+    rows: Rows,
+}
+
+/// `GET /api/v1/events/tail`.
+pub(super) async fn tail(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(query.as_deref(), &[FILTERS, TAIL])?;
+    let unusable = |reason: String| Problem::parameter(Code::BadParameter, "lastEventId", None, reason);
+    let from = match headers.get(LAST_EVENT_ID) {
+        Some(id) => Some(id.to_str().map_err(|_| unusable("it is not the id of an event".to_owned()))?),
+        None => parameters.one("lastEventId"),
+    };
+    let sources = console.library.sources();
+    let from = from.filter(|id| !id.is_empty()).map(|id| Bookmark::parse(id, sources)).transpose();
+    let from = from.map_err(|error| unusable(error.to_string()))?;
+    let (criteria, _) = filters::criteria(&parameters, &console.views, SystemClock.now(), caller.scope.clone())?;
+    let columns = filters::view(&parameters, &console.views)?.map(View::all);
+    let claims = answer::claims(columns.as_ref());
+    let (parts, receiver) = mpsc::channel(1);
+    let rows = Rows::default();
+    console.join(Joiner { filter: Filter::new(criteria), columns, from, parts, rows: rows.clone() })?;
+    let mut ending = console.ending.clone();
+    let over = Box::pin(async move {
+        tokio::select! {
+            () = caller.ended() => {}
+            // That nobody can say it any more says it too.
+            _ = ending.wait_for(|is_ending| *is_ending) => {}
+        }
+    });
+    let mut response = Response::new(Body::new(Stream { console, receiver, over }));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // nginx would gather events until it has some KiB of them.
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response.extensions_mut().insert(rows);
+    Ok((claims, response).into_response())
+}
+
+/// The body of an answer; it ends when the caller may no longer have it, or the console ends.
+struct Stream {
+    console: Arc<Console>,
+    receiver: mpsc::Receiver<Bytes>,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl hyper::body::Body for Stream {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        let part = self.receiver.poll_recv(cx);
+        if part.is_ready() {
+            self.console.tails.call();
+        }
+        part.map(|part| part.map(|part| Ok(Frame::data(part))))
+    }
+}
+
+impl Console {
+    /// Has a stream begin; the first one has the thread start.
+    fn join(self: &Arc<Self>, joiner: Joiner) -> Result<(), Problem> {
+        let mut joining = self.tails.lock();
+        if joining.count == STREAMS_MAX {
+            return Err(Problem::new(Code::Overloaded, "32 streams are open already; try again"));
+        }
+        if !joining.is_running {
+            let console = Arc::clone(self);
+            let started = std::thread::Builder::new().name("tail".to_owned()).spawn(move || run(&console));
+            started.map_err(|_| Problem::new(Code::Overloaded, "there is no thread for it; try again"))?;
+            joining.is_running = true;
+        }
+        joining.count += 1;
+        joining.streams.push(joiner);
+        self.tails.called.notify_one();
+        Ok(())
+    }
+}
+
+impl Tails {
+    fn lock(&self) -> MutexGuard<'_, Joining> {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the thread go on at once.
+    fn call(&self) {
+        self.lock().is_called = true;
+        self.called.notify_one();
+    }
+
+    /// Waits so long, or until a stream comes or it is called, and takes those that have come; nothing if there is none any
+    /// more, of which so many have gone.
+    fn wait(&self, gone: usize, time: Duration) -> Option<Vec<Joiner>> {
+        let mut joining = self.lock();
+        joining.count -= gone;
+        if joining.count > 0 {
+            let is_quiet = |joining: &mut Joining| joining.streams.is_empty() && !joining.is_called;
+            let waited = self.called.wait_timeout_while(joining, time, is_quiet);
+            joining = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        joining.is_called = false;
+        joining.is_running = joining.count > 0;
+        joining.is_running.then(|| std::mem::take(&mut joining.streams))
+    }
+}
+
+/// Reads for all streams, until there are none.
+fn run(console: &Console) {
+    let (mut tailing, mut buffer, mut pace) = (Vec::<Tailing>::new(), Buffer::default(), Pace::default());
+    let (mut rest, mut gone) = (Duration::ZERO, 0);
+    let mut look_at = Instant::now();
+    while let Some(joiners) = console.tails.wait(gone, rest) {
+        let sources = console.library.sources();
+        let is_due = Instant::now() >= look_at || !joiners.is_empty();
+        if is_due {
+            let began = Instant::now();
+            // At once, so that what was noticed before is not told to those who begin with what there is now.
+            let News { changes, listing, at } = console.library.news();
+            for tailing in &mut tailing {
+                for (changes, at) in &changes {
+                    tailing.follower.listed(sources, changes, *at);
+                }
+            }
+            tailing.extend(joiners.into_iter().map(|joiner| Tailing::new(joiner, (sources, &listing), at)));
+            let has_news = changes.iter().any(|(changes, _)| *changes != Changes::default());
+            drop(listing);
+            look_at = Instant::now() + pace.rest(began.elapsed(), has_news);
+        }
+        let count = tailing.len();
+        tailing.retain_mut(|tailing| tailing.go_on(console, &mut buffer).is_continue());
+        gone = count - tailing.len();
+        rest = look_at.saturating_duration_since(Instant::now()).min(REST_MAX);
+    }
+    console.library.no_news();
+}
+
+/// A stream that goes on.
+struct Tailing {
+    follower: Follower,
+    columns: Option<Columns>,
+    parts: mpsc::Sender<Bytes>,
+    rows: Rows,
+    /// Events that the connection has not taken yet.
+    part: Vec<u8>,
+    told_at: Instant,
+}
+
+impl Tailing {
+    fn new(joiner: Joiner, files: (&Sources, &Listing), now: Timestamp) -> Self {
+        let Joiner { filter, columns, from, parts, rows } = joiner;
+        let follower = match &from {
+            Some(bookmark) => Follower::resume(files, filter, now, bookmark),
+            None => Follower::new(files, filter, now),
+        };
+        let part = format!("retry: 1000\nid: {}\n\n", follower.bookmark(files.0)).into_bytes();
+        Self { follower, columns, parts, rows, part, told_at: Instant::now() }
+    }
+
+    /// Reads on, as far as the client takes it; breaks once that is gone.
+    fn go_on(&mut self, console: &Console, buffer: &mut Buffer) -> ControlFlow<()> {
+        let sources = console.library.sources();
+        self.send()?;
+        self.follower.look_again();
+        if !self.part.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let Self { follower, columns, part, rows, .. } = self;
+        let mut found = |found: &Followed<'_>| {
+            write_event(found, columns.as_ref(), part);
+            rows.0.fetch_add(1, Ordering::Relaxed);
+            if part.len() < PART_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let progress = follower.read(sources, buffer, &|_| (), &mut found);
+        if self.part.is_empty() && self.told_at.elapsed() >= TELL_EVERY {
+            self.part = format!(": still here\nid: {}\n\n", self.follower.bookmark(sources)).into_bytes();
+        }
+        if progress == Progress::More {
+            console.tails.call();
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> ControlFlow<()> {
+        if self.part.is_empty() {
+            return if self.parts.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        }
+        match self.parts.try_reserve() {
+            Ok(room) => {
+                room.send(std::mem::take(&mut self.part).into());
+                self.told_at = Instant::now();
+                ControlFlow::Continue(())
+            }
+            Err(TrySendError::Full(())) => ControlFlow::Continue(()),
+            Err(TrySendError::Closed(())) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// Adds an event: where the follower is behind it, and the record as pages show it.
+fn write_event(found: &Followed<'_>, columns: Option<&Columns>, part: &mut Vec<u8>) {
+    part.extend_from_slice(format!("id: {}\ndata: ", found.bookmark()).as_bytes());
+    let start = part.len();
+    match columns {
+        None => write_json(&Item::new(found.record, &found.place), part),
+        Some(columns) => {
+            columns.write_object(found.record, &found.place, part);
+        }
+    }
+    // Between the tokens of somebody else's line there may be one, which would end ours.
+    part[start..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+    part.extend_from_slice(b"\n\n");
+}
