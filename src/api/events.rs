@@ -1,7 +1,7 @@
 //! Records: by pages, and one by one.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use axum::extract::{RawQuery, State};
 use axum::http::Uri;
@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::http::{Code, Problem};
 use crate::reader::field::Place;
 use crate::reader::filter::{Condition, Criteria, Filter, Scope};
-use crate::reader::listing::{Listing, Segment};
+use crate::reader::listing::{Listing, Segment, Sources};
 use crate::reader::output::Columns;
 use crate::reader::record::Record;
 use crate::reader::search::{After, Coverage};
@@ -194,13 +194,10 @@ impl Asked {
         Ok(Self { criteria, columns, order, limit, offset, at, fingerprint, after })
     }
 
-    fn answer(self, console: &Console, is_stopped: &std::sync::atomic::AtomicBool) -> Result<(Vec<u8>, Rows), Problem> {
+    fn answer(self, console: &Console, is_stopped: &AtomicBool) -> Result<(Vec<u8>, Rows), Problem> {
         let Self { mut criteria, columns, order, limit, offset, at, fingerprint, after } = self;
         let library = &console.library;
         let (after, snapshot) = after.map_or((None, None), |(after, snapshot)| (Some(after), snapshot));
-        // A snapshot that is no longer kept is taken anew: what is behind the last record is still neither left out nor repeated.
-        let kept = snapshot.and_then(|id| Some((id, library.view(id)?)));
-        let (snapshot, Snapshot { listing, limits }) = kept.unwrap_or_else(|| library.take());
         if let Some(After { ts, .. }) = after {
             // What is before or behind the last record's time is on none of the pages to come.
             match order {
@@ -212,43 +209,104 @@ impl Asked {
             }
         }
         let filter = Filter::new(criteria);
-        let mut searching =
-            search::prepare((library.sources(), &listing), &filter, is_stopped).as_listed().limited(&limits);
-        if let Some(after) = &after {
+        let wanted = Wanted { filter: &filter, columns: columns.as_ref(), order, limit, offset, after: after.as_ref() };
+        // A snapshot that is no longer kept is taken anew: what is behind the last record is still neither left out nor repeated.
+        let kept = snapshot.and_then(|id| Some((id, library.view(id)?)));
+        let (snapshot, mut shown) = kept.unwrap_or_else(|| library.take());
+        let mut attempt = 1;
+        let Filled { mut body, count, last, has_more, coverage, .. } = loop {
+            let filled = wanted.fill(&shown, library.sources(), is_stopped)?;
+            if !filled.is_disturbed() || attempt == ATTEMPTS_MAX {
+                break filled;
+            }
+            // Segments were packed or swept between finding a record and reading it; by now that is known.
+            attempt += 1;
+            library.listing();
+            shown = library.view(snapshot).unwrap_or(shown);
+        };
+        if has_more && last.is_none() {
+            return Err(Problem::new(Code::Overloaded, "segments are swept away while they are read; try again"));
+        }
+        let next = last.filter(|_| has_more).map(|(ts, index, segment)| {
+            Cursor { process: console.process, snapshot, asked: at, fingerprint, ts, index, segment }.text()
+        });
+        finish(&mut body, next, coverage);
+        Ok((body, Rows(Arc::new(AtomicU64::new(count as u64)))))
+    }
+}
+
+/// How often a page is filled whose segments change meanwhile.
+const ATTEMPTS_MAX: usize = 3;
+
+/// The records of a page.
+struct Wanted<'w> {
+    filter: &'w Filter,
+    columns: Option<&'w Columns>,
+    order: Order,
+    limit: usize,
+    offset: usize,
+    after: Option<&'w After>,
+}
+
+/// A page that is to be ended.
+struct Filled {
+    body: Vec<u8>,
+    count: usize,
+    /// Where the last record lies.
+    last: Option<(Timestamp, u64, String)>,
+    has_more: bool,
+    coverage: Coverage,
+    /// Segments of which records are missing.
+    segments_lost: u64,
+}
+
+impl Filled {
+    /// Whether records are missing that were found, or all that were found are gone.
+    fn is_disturbed(&self) -> bool {
+        self.segments_lost > 0 || self.has_more && self.last.is_none()
+    }
+}
+
+impl Wanted<'_> {
+    fn fill(
+        &self,
+        Snapshot { listing, limits }: &Snapshot,
+        sources: &Sources,
+        is_stopped: &AtomicBool,
+    ) -> Result<Filled, Problem> {
+        let failed = |error| search::failed(&error);
+        let mut searching = search::prepare((sources, listing), self.filter, is_stopped).as_listed().limited(limits);
+        if let Some(after) = self.after {
             searching = searching.after(after);
         }
-        let found = searching.sorted(order, Some(offset + limit + 1));
-        let (mut sorted, mut coverage) = found.map_err(|error| search::failed(&error))?;
-        for _ in 0..offset {
-            if sorted.next_line(&listing, library.sources()).map_err(|error| search::failed(&error))?.is_none() {
+        let (mut sorted, mut coverage) =
+            searching.sorted(self.order, Some(self.offset + self.limit + 1)).map_err(failed)?;
+        for _ in 0..self.offset {
+            if sorted.next_line(listing, sources).map_err(failed)?.is_none() {
                 break;
             }
         }
-        let (mut body, mut count) = (b"{\"items\":[".to_vec(), 0);
-        let (mut last, mut has_more) = (None, false);
-        while let Some(line) = sorted.next_line(&listing, library.sources()).map_err(|error| search::failed(&error))? {
-            if count == limit || body.len() > PAGE_BYTES_MAX {
-                has_more = true;
+        let (mut body, mut count, mut last, mut is_full) = (b"{\"items\":[".to_vec(), 0, None, false);
+        while let Some(line) = sorted.next_line(listing, sources).map_err(failed)? {
+            is_full = count == self.limit || body.len() > PAGE_BYTES_MAX;
+            if is_full {
                 break;
             }
             let segment = &listing.segments[line.segment];
-            let path = segment.path(library.sources());
+            let path = segment.path(sources);
             let record = Record::parse(&line.line).expect("what is no record is left out");
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
             if count > 0 {
                 body.push(b',');
             }
-            let is_ambiguous = write_item(columns.as_ref(), &record, &place, &mut body);
-            coverage.ambiguous += u64::from(is_ambiguous && !filter.is_ambiguous(&record, &place));
+            let is_ambiguous = write_item(self.columns, &record, &place, &mut body);
+            coverage.ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
             last = Some((record.ts, line.index, path));
             count += 1;
         }
-        let next = last.filter(|_| has_more).map(|(ts, index, segment)| {
-            Cursor { process: console.process, snapshot, asked: at, fingerprint, ts, index, segment }.text()
-        });
-        coverage.unreadable += search::lost(&sorted, &listing, library.sources());
-        finish(&mut body, next, coverage);
-        Ok((body, Rows(Arc::new(AtomicU64::new(count as u64)))))
+        let segments_lost = search::lost(&sorted, listing, sources);
+        coverage.unreadable += segments_lost;
+        Ok(Filled { body, count, last, has_more: is_full || sorted.has_reached_limit(), coverage, segments_lost })
     }
 }
 
@@ -306,4 +364,50 @@ pub(super) async fn one(
     .await?;
     let response = answer::whole(&console, bytes, &Rows(Arc::new(AtomicU64::new(1))))?;
     Ok((claims, response).into_response())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::api::library::Library;
+    use crate::reader::listing::Source;
+
+    /// A page of some records of a library, as far as it could be filled: how many, whether there are more, whether it is whole.
+    fn fill(library: &Library, shown: &Snapshot, limit: usize) -> (usize, bool, bool) {
+        let filter = Filter::new(Criteria::default());
+        let wanted = Wanted { filter: &filter, columns: None, order: Order::Ascending, limit, offset: 0, after: None };
+        let filled = wanted.fill(shown, library.sources(), &AtomicBool::new(false)).unwrap();
+        (filled.count, filled.has_more, !filled.is_disturbed())
+    }
+
+    /// A file that was put in the place of another since it was listed is read as soon as that is known.
+    #[test]
+    fn a_page_that_lacks_records_is_known_to_and_is_whole_once_the_listing_is_up_to_date() {
+        let temp = tempfile::tempdir().unwrap();
+        let (segment, other) = (temp.path().join("audit-0_20260128T000000.000Z.jsonl"), temp.path().join("other"));
+        let line = r#"{"ts":1769591564381,"jobId":"j","workspaceId":"w","event":"e","message":"","meta":null}"#;
+        fs::write(&segment, format!("{line}\n{line}\n")).unwrap();
+        let source = Source::parse(temp.path().to_str().unwrap()).unwrap();
+        let library = Library::new(Sources::new(vec![source]).unwrap());
+        let (id, shown) = library.take();
+        for (limit, has_more) in [(1, true), (2, false), (3, false)] {
+            assert_eq!(fill(&library, &shown, limit), (limit.min(2), has_more, true), "{limit}");
+        }
+        fs::copy(&segment, &other).unwrap();
+        fs::rename(&other, &segment).unwrap();
+        assert_eq!(fill(&library, &shown, 2), (0, false, false));
+        let is_whole = || {
+            library.listing();
+            fill(&library, &library.view(id).unwrap(), 2) == (2, false, true)
+        };
+        let begun = Instant::now();
+        while !is_whole() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it stays as it was");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -303,6 +303,13 @@ impl Sorted {
         Ok(None)
     }
 
+    /// Whether as many records as were asked for have been found and taken, those that were left out since included: there may be
+    /// more behind them.
+    #[must_use]
+    pub fn has_reached_limit(&self) -> bool {
+        self.left == 0
+    }
+
     /// The numbers of the segments of which records were left out so far that had been found in them, and why: they were cut,
     /// rewritten, compressed or replaced since. The answer is not complete.
     pub fn lost(&self) -> impl Iterator<Item = (usize, &io::Error)> {
@@ -529,6 +536,7 @@ mod tests {
                 all.reverse();
             }
             all.truncate(limit.unwrap_or(usize::MAX));
+            let has_reached_limit = limit.is_some_and(|limit| all.len() == limit);
             let (mut sorters, listing) = (Vec::new(), listing());
             for keys in threads {
                 let mut sorter = Sorter { keys_max, ..Sorter::new(order, limit, 0) };
@@ -540,6 +548,7 @@ mod tests {
             }
             let mut sorted = Sorted::merge(order, limit, sorters, Spool::default(), &listing).unwrap();
             let found: Vec<_> = std::iter::from_fn(|| sorted.next_key(&listing).unwrap()).collect();
+            prop_assert_eq!(sorted.has_reached_limit(), has_reached_limit);
             let place = |key: &Key| (key.ts, key.segment, key.index);
             prop_assert_eq!(found.iter().map(place).collect::<Vec<_>>(), all.iter().map(place).collect::<Vec<_>>());
         }
