@@ -272,6 +272,22 @@ fn a_scope_is_part_of_every_interface() {
 }
 
 #[test]
+fn an_export_by_a_view_has_the_bytes_that_query_prints() {
+    let temp = audit();
+    let console = Console::over(temp.path());
+    for view in ["native", "fcp", "runai", "runai-log", "pcd"] {
+        for format in ["csv", "json", "ndjson"] {
+            let exported = console
+                .get(&format!("/api/v1/events/export?view={view}&format={format}&where=meta.success%20=%20true"));
+            let args = ["query", "--view", view, "--format", format, "--where", "meta.success = true", "--dir"];
+            let printed = binary().args(args).arg(temp.path()).output().unwrap();
+            assert_eq!(exported.text(), String::from_utf8(printed.stdout).unwrap(), "{view} {format}");
+            assert!(exported.text().lines().count() > 49, "{view} {format}");
+        }
+    }
+}
+
+#[test]
 fn answers_say_what_is_the_jobs_own_claim() {
     let temp = audit();
     let console = Console::over(temp.path());
