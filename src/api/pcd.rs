@@ -1,5 +1,6 @@
 //! The audit log API of Platform9 Private Cloud Director over the view `pcd`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 
 use super::Console;
-use super::answer::write_json;
+use super::answer::json;
 use super::borrowed;
 use super::caller::Caller;
 use super::counts::told;
@@ -107,26 +108,29 @@ pub(super) async fn choices(
     .await
 }
 
-/// Writes the values of each list, the most frequent first.
+/// Writes the values of each list, the most frequent first; and, where a list has not all, how many are left out, as `more`.
 fn write(mut facets: Facets, out: &mut Out) -> io::Result<()> {
     for (field, (name, _)) in CHOICES.iter().enumerate() {
-        let comma = if field == 0 { '{' } else { ',' };
-        write!(out, "{comma}\"{name}\":[")?;
-        let mut json = Vec::new();
+        let separator = if field == 0 { '{' } else { ',' };
+        write!(out, "{separator}\"{name}\":[")?;
+        let mut separator: &[u8] = b"";
         for counted in facets.values(field) {
-            let (value, _) = counted?;
-            let text = match value {
-                Counted::String(text) | Counted::Number(text) => text,
-                Counted::Boolean(value) => value.to_string(),
-                Counted::Missing | Counted::Null | Counted::Array | Counted::Object => continue,
-            };
-            let comma: &[u8] = if json.is_empty() { b"" } else { b"," };
-            json.clear();
-            json.extend(comma);
-            write_json(&text, &mut json);
-            out.write_all(&json)?;
+            // These columns show texts alone.
+            let (Counted::String(text), _) = counted? else { continue };
+            out.write_all(&[separator, &json(&text)].concat())?;
+            separator = b",";
         }
         out.write_all(b"]")?;
+    }
+    let more = |field: usize| facets.more(field).values;
+    let left_out: BTreeMap<_, _> = CHOICES
+        .iter()
+        .enumerate()
+        .map(|(field, (name, _))| (*name, more(field)))
+        .filter(|(_, more)| *more > 0)
+        .collect();
+    if !left_out.is_empty() {
+        out.write_all(&[b",\"more\":", &json(&left_out)[..]].concat())?;
     }
     out.write_all(b"}")
 }

@@ -191,6 +191,15 @@ fn pcd_s_filters_are_the_values_that_there_are() {
 }
 
 #[test]
+fn pcd_s_filters_say_how_many_values_they_leave_out() {
+    let temp = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (0..10_003).map(|nth| line(0, "w", &format!("e{nth}"), &json!({"region": "eu"}))).collect();
+    put(temp.path(), "audit-0_20220707T000000.000Z.jsonl", &lines);
+    let choices = Console::over(temp.path()).json("/resmgr/audit/filters");
+    assert_eq!((rows(&choices["action_names"]).len(), &choices["more"]), (10_000, &json!({"action_names": 3})));
+}
+
+#[test]
 fn run_ai_s_present_api_pages_filters_and_counts() {
     let temp = audit();
     let console = Console::over(temp.path());
