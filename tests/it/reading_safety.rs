@@ -19,6 +19,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use crate::support::console::Console;
 use crate::support::{BINARY, PATIENCE, binary, tool, tools};
 
 /// Every command of auditors, as it answers with records of all segments.
@@ -298,6 +299,39 @@ fn the_longest_file_takes_neither_time_nor_memory() {
             assert!(told.contains("4 lines, 2 damaged"), "{told}");
         }
     }
+}
+
+/// A console, too, answers what it answers without anything planted, but that it says that something could not be read.
+#[test]
+fn a_console_answers_whatever_is_planted() {
+    let targets = [
+        "/api/v1/events?limit=1000&order=asc",
+        "/api/v1/events?limit=30&text=good",
+        "/api/v1/events/export?format=csv",
+        "/api/v1/facets?field=jobId&field=segment",
+        "/api/v1/histogram?interval=minute",
+    ];
+    let answers = |dir: &Path| {
+        let console = Console::over(dir);
+        let answers = targets.map(|target| {
+            let answer = console.get(target);
+            assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+            // What was looked at differs, and the cursor tells when.
+            let end = |text: &str| ["\"next\":", "\"searched\":"].iter().filter_map(|part| text.find(part)).min();
+            let searched = format!("{}{:?}", answer.text(), answer.header("audit-searched"));
+            let is_whole = searched.contains("\"unreadable\":0") || searched.contains("unreadable=0");
+            let text = answer.text();
+            (text[..end(&text).unwrap_or(text.len())].to_owned(), is_whole)
+        });
+        (answers, console.peak_kib())
+    };
+    let ((_good, good), (_all, all)) = (planted(&[]), planted(&PLANTS));
+    let ((expected, _), (given, peak)) = (answers(&good), answers(&all));
+    for (nth, target) in targets.iter().enumerate() {
+        assert_eq!(given[nth].0, expected[nth].0, "{target}");
+        assert!(expected[nth].1 && !given[nth].1, "{target}");
+    }
+    assert!(peak < 96 << 10, "{peak} KiB");
 }
 
 /// Planted before a follower begins, or while it follows: a record that is written then is told, and by a process of 64 MiB.

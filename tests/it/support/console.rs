@@ -66,6 +66,18 @@ impl Console {
         self.child.id().try_into().unwrap()
     }
 
+    /// The most memory that it has ever had resident, in KiB (proc(5), `VmHWM`).
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.status("VmHWM")
+    }
+
+    /// A number of `/proc/PID/status`.
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address)
     }
