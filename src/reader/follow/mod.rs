@@ -511,3 +511,128 @@ impl Follow<'_> {
         track.is_in_scope || *self.filter.scope() == Scope::All
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
+mod tests {
+    use std::cell::RefCell;
+    use std::fs;
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::super::filter::Criteria;
+    use super::super::listing::Source;
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::record::SegmentName;
+
+    fn append(dir: &Path, folder: &str, opened: Timestamp, text: &str) {
+        fs::create_dir_all(dir.join(folder)).unwrap();
+        let path = dir.join(folder).join(SegmentName::new(0, opened).to_string());
+        fs::OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(job: &str, workspace: &str, event: &str) -> String {
+        format!(r#"{{"ts":0,"jobId":"{job}","workspaceId":"{workspace}","event":"{event}","message":"","meta":0}}"#)
+            + "\n"
+    }
+
+    fn sources(dir: &Path) -> Sources {
+        Sources::new(vec![Source { name: None, path: dir.to_owned(), workspace: None }]).unwrap()
+    }
+
+    /// The events that are new, and what is told.
+    fn read(follower: &mut Follower, sources: &Sources) -> (Vec<String>, Vec<String>) {
+        let (mut events, told) = (Vec::new(), RefCell::new(Vec::new()));
+        let notice = |notice: Notice<'_>| told.borrow_mut().push(format!("{notice:?}"));
+        let mut found = |found: &Followed<'_>| {
+            events.push(found.record.event.to_string());
+            ControlFlow::Continue(())
+        };
+        while follower.read(sources, &mut Buffer::default(), &notice, &mut found) == Progress::More {}
+        (events, told.into_inner())
+    }
+
+    #[test]
+    fn where_more_writers_are_alive_than_a_bookmark_has_room_for_none_of_their_lines_is_lost() {
+        const WRITERS: i64 = 1_000;
+        let temp = tempfile::tempdir().unwrap();
+        let (sources, now) = (sources(temp.path()), SystemClock.now());
+        let all = || Filter::new(Criteria::default());
+        let write = |event: &str| {
+            for n in 0..WRITERS {
+                let job = format!("job-{n}");
+                append(temp.path(), &job, now.plus_millis(-n * 10_000), &line(&job, "w", &format!("{event}-{n}")));
+            }
+        };
+        write("old");
+        let listing = Listing::new(&sources);
+        let text = Follower::new((&sources, &listing), all(), now).bookmark(&sources).to_string();
+        assert!(text.len() <= BOOKMARK_CHARS_MAX);
+        write("new");
+        let bookmark = Bookmark::parse(&text, &sources).unwrap();
+        let listing = Listing::new(&sources);
+        let mut follower = Follower::resume((&sources, &listing), all(), now, &bookmark);
+        let (mut seen, _) = read(&mut follower, &sources);
+        let repeated = seen.iter().filter(|event| event.starts_with("old")).count();
+        assert!((1..700).contains(&repeated), "{repeated}");
+        seen.retain(|event| event.starts_with("new"));
+        seen.sort();
+        let mut written: Vec<_> = (0..WRITERS).map(|n| format!("new-{n}")).collect();
+        written.sort();
+        assert_eq!(seen, written);
+    }
+
+    #[test]
+    fn a_segment_that_appears_late_is_noticed_by_whoever_resumes() {
+        let temp = tempfile::tempdir().unwrap();
+        let (sources, now) = (sources(temp.path()), SystemClock.now());
+        let all = || Filter::new(Criteria::default());
+        append(temp.path(), "1", now, &line("1", "w", "before"));
+        let listing = Listing::new(&sources);
+        let bookmark = Follower::new((&sources, &listing), all(), now).bookmark(&sources);
+        append(temp.path(), "2", now.plus_millis(1_000 - LATE_MS), &line("2", "w", "late"));
+        let listing = Listing::new(&sources);
+        let mut follower = Follower::resume((&sources, &listing), all(), now.plus_millis(5_000), &bookmark);
+        assert_eq!(read(&mut follower, &sources).0, ["late"]);
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_segment_before_a_record_of_their_scope_is_in_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let (sources, now) = (sources(temp.path()), SystemClock.now());
+        let mut listing = Listing::new(&sources);
+        let scope = Scope::Workspaces(vec!["mine".to_owned()]);
+        let filter = Filter::new(Criteria { scope, ..Criteria::default() });
+        let mut follower = Follower::new((&sources, &listing), filter, now);
+        let damaged = "\0\n".to_owned();
+        append(
+            temp.path(),
+            "1",
+            now,
+            &(damaged.clone() + &line("1", "another's", "a") + &line("2", "mine", "foreign")),
+        );
+        follower.listed(&sources, &listing.refresh(&sources), now);
+        assert_eq!(read(&mut follower, &sources), (vec![], vec![]));
+        append(temp.path(), "1", now, &(line("1", "mine", "b") + &damaged));
+        follower.listed(&sources, &listing.refresh(&sources), now);
+        let (seen, told) = read(&mut follower, &sources);
+        assert_eq!((seen, told.len()), (vec!["b".to_owned()], 1), "{told:?}");
+    }
+
+    #[test]
+    fn a_track_is_let_go_of_once_its_segment_is_read_and_closed_for_long() {
+        let temp = tempfile::tempdir().unwrap();
+        let (sources, now) = (sources(temp.path()), SystemClock.now());
+        let mut listing = Listing::new(&sources);
+        let mut follower = Follower::new((&sources, &listing), Filter::new(Criteria::default()), now);
+        for n in 0..100 {
+            let now = now.plus_millis(n * 60_000);
+            append(temp.path(), "1", now, &line("1", "w", "e"));
+            follower.listed(&sources, &listing.refresh(&sources), now);
+            assert_eq!(read(&mut follower, &sources).0, ["e"]);
+            assert!(follower.tracks.len() <= 13, "{}", follower.tracks.len());
+        }
+        assert_eq!(follower.newest.len(), 1);
+    }
+}
