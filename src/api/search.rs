@@ -1,14 +1,15 @@
 //! Searching for a request: on a thread of its own, with its share of the memory, for as long as somebody waits for the answer.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use tracing::{error, warn};
 
 use super::gate::{SEARCH_BYTES_MAX, Turn};
+use crate::clock::{Clock, SystemClock};
 use crate::http::{Code, Problem};
 use crate::reader::filter::Filter;
 use crate::reader::listing::{Listing, Sources};
@@ -93,10 +94,25 @@ pub(crate) fn prepare<'s>(
 #[expect(clippy::needless_pass_by_value, reason = "a notice is told by value")]
 fn tell(notice: Notice<'_>) {
     // Damaged and foreign lines are counted in the answer.
-    if let Notice::Unreadable { path, error } = notice {
-        warn!(path, %error, "not read");
+    let Notice::Unreadable { path, error } = notice else { return };
+    let minute = SystemClock.steady().as_secs() / 60;
+    let mut lately = LATELY.lock().unwrap_or_else(PoisonError::into_inner);
+    if lately.0 != minute {
+        *lately = (minute, 0);
+    }
+    lately.1 += 1;
+    match lately.1 {
+        ..=UNREAD_LINES_MAX => warn!(path, %error, "not read"),
+        more if more == UNREAD_LINES_MAX + 1 => warn!("more is not read than is told in a minute"),
+        _ => {}
     }
 }
+
+/// Lines of the log in a minute about what can't be read: each search meets all of it again, and whoever can write to a folder can
+/// make any number of such files.
+const UNREAD_LINES_MAX: u32 = 100;
+/// The minute, and such lines in it.
+static LATELY: Mutex<(u64, u32)> = Mutex::new((0, 0));
 
 /// In how many segments records were found that could not be read again; the log is told of each.
 pub(crate) fn lost(sorted: &Sorted, listing: &Listing, sources: &Sources) -> u64 {

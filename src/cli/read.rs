@@ -26,6 +26,8 @@ use crate::record::Timestamp;
 
 /// Damaged and foreign lines that are told one by one.
 const NOTICES_MAX: usize = 20;
+/// Segments and folders that can't be read are told one by one, up to so many.
+const UNREADABLE_MAX: usize = 100;
 
 /// Where to look, and for what. As JSON it is what was given, by the flags' names.
 #[derive(Debug, Clone, Default, clap::Args, Serialize)]
@@ -265,16 +267,19 @@ impl What {
         is_to_be_told: &(dyn Fn(&Notice<'_>) -> bool + Sync),
         ask: impl FnOnce(Looking<'_>) -> anyhow::Result<(T, Coverage)>,
     ) -> Result<(T, ExitCode), Failure> {
-        let (told, untold_damaged, is_stopped) = (Mutex::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        let (told, untold_damaged, is_stopped) = (Mutex::new((0, 0)), AtomicU64::new(0), AtomicBool::new(false));
         let notice = |notice: Notice<'_>| {
             if !is_to_be_told(&notice) {
                 untold_damaged.fetch_add(u64::from(matches!(notice, Notice::Damaged { .. })), Ordering::Relaxed);
                 return;
             }
             let Some(text) = text_of(&notice) else { return };
+            let is_unreadable = matches!(notice, Notice::Unreadable { .. });
             let mut told = told.lock().expect("whoever held it did not panic");
+            let (lines, files) = &mut *told;
+            let (told, max) = if is_unreadable { (files, UNREADABLE_MAX) } else { (lines, NOTICES_MAX) };
             *told += 1;
-            if *told <= NOTICES_MAX || matches!(notice, Notice::Unreadable { .. }) {
+            if *told <= max {
                 shown.complain(&text);
             }
         };
@@ -285,12 +290,10 @@ impl What {
         coverage.damaged -= untold_damaged.into_inner();
         let counts = [coverage.searched, coverage.segments, coverage.lines, coverage.damaged, coverage.foreign];
         let [searched, segments, lines, damaged, foreign] = counts.map(HumanCount);
-        let ambiguous = match coverage.ambiguous {
-            0 => String::new(),
-            count => format!(", {} ambiguous", HumanCount(count)),
-        };
+        let few = |count, what| if count == 0 { String::new() } else { format!(", {} {what}", HumanCount(count)) };
+        let (ambiguous, unreadable) = (few(coverage.ambiguous, "ambiguous"), few(coverage.unreadable, "unreadable"));
         complain(&format!(
-            "searched {searched} of {segments} segments, {lines} lines, {damaged} damaged, {foreign} foreign{ambiguous} (times in {})",
+            "searched {searched} of {segments} segments, {lines} lines, {damaged} damaged, {foreign} foreign{ambiguous}{unreadable} (times in {})",
             self.zone.name(),
         ));
         let failed = coverage.unreadable > 0 || self.is_strict && coverage.damaged > 0;

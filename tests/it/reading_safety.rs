@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::support::console::Console;
-use crate::support::{BINARY, PATIENCE, binary, tool, tools};
+use crate::support::{BINARY, PATIENCE, binary, tool, tools, wait_for};
 
 /// Every command of auditors, as it answers with records of all segments.
 const COMMANDS: [&[&str]; 11] = [
@@ -332,6 +332,32 @@ fn a_console_answers_whatever_is_planted() {
         assert!(expected[nth].1 && !given[nth].1, "{target}");
     }
     assert!(peak < 96 << 10, "{peak} KiB");
+}
+
+/// 3,000 files and folders that can't be read: they are counted, and fill neither a terminal nor a log.
+#[test]
+fn what_cannot_be_read_is_told_in_a_few_lines() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::create_dir(temp.path().join("j")).unwrap();
+    fs::create_dir(temp.path().join("names")).unwrap();
+    for nth in 0..1500_u32 {
+        fs::write(temp.path().join("j").join(format!("audit-{nth}_20260128T000000.000Z.jsonl.gz")), "no gzip").unwrap();
+        let name = [&[0xff][..], nth.to_string().as_bytes()].concat();
+        fs::create_dir(temp.path().join("names").join(OsStr::from_bytes(&name))).unwrap();
+    }
+    let output = binary().args(["query", "--dir"]).arg(temp.path()).output().unwrap();
+    let told = told(&output);
+    assert_eq!(code(&output), 1);
+    assert!(told.ends_with("0 foreign, 1,501 unreadable (times in UTC)\n"), "{told}");
+    assert_eq!(told.lines().count(), 101, "{told}");
+    let console = Console::over(temp.path());
+    for _ in 0..3 {
+        assert_eq!(console.json("/api/v1/events")["searched"]["unreadable"], 1501);
+    }
+    let requests =
+        wait_for("the requests in the log", || Some(console.lines("request").len()).filter(|lines| *lines == 3));
+    // A minute may end meanwhile.
+    assert!(console.lines("not read").len() <= 200 && requests == 3, "{}", console.log());
 }
 
 /// Planted before a follower begins, or while it follows: a record that is written then is told, and by a process of 64 MiB.

@@ -142,7 +142,10 @@ impl Walk {
             };
             match done {
                 Err(error) if !has_vanished(&error) => {
-                    self.trouble(folder.path().join(name), &reading.path, error);
+                    // One is enough to say that the folder is not all there; whoever fills it with such names fills no memory.
+                    if reading.is_whole {
+                        self.trouble(folder.path().join(name), &reading.path, error);
+                    }
                     reading.is_whole = false;
                 }
                 _ => {}
