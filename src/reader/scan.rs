@@ -202,6 +202,12 @@ impl<'s> Scan<'s> {
         Ok(false)
     }
 
+    /// Whether there is more than is read: a line may end there that was being written when the segment was listed.
+    fn is_cut(&self) -> bool {
+        let end = if self.open.compression() == Compression::Plain { self.open.bytes() } else { u64::MAX };
+        self.span.until < end
+    }
+
     fn told(&self, bytes: u64) {
         // What a segment has grown by since it was listed is in nobody's total.
         let bytes = bytes.min(self.segment.bytes.saturating_sub(self.bytes_told.get()));
@@ -243,6 +249,7 @@ impl<'s> Scan<'s> {
                     None
                 }
                 Content::TooLong => Some(Damage::TooLong),
+                Content::Torn if self.is_cut() => None,
                 Content::Torn => Some(Damage::Torn),
             };
             if let Some(damage) = damage {

@@ -172,6 +172,24 @@ fn what_was_written_after_the_listing_is_read_unless_it_is_answered_as_listed() 
     }
 }
 
+/// A line that was being written when its segment was listed is not yet there; one that stays so is damaged.
+#[test]
+fn the_half_of_a_line_that_was_listed_is_no_damage_once_there_is_the_other() {
+    let temp = TempDir::new().unwrap();
+    let last = line("1", "w", 1);
+    let (first_half, other_half) = last.split_at(last.len() / 2);
+    let whole = line("1", "w", 0);
+    segment(temp.path(), "1", 0, &(whole.clone() + first_half));
+    let directories = Directories::one(temp.path());
+    for (damaged, text) in [(1, whole.clone() + first_half), (0, whole.clone() + first_half + other_half)] {
+        segment(temp.path(), "1", 0, &text);
+        for limit in [None, Some(10)] {
+            let told = directories.ask(Criteria::default(), limit, How { is_as_listed: true, ..How::default() });
+            assert_eq!((told.rows.len(), told.coverage.damaged), (1, damaged), "{told:?}");
+        }
+    }
+}
+
 #[test]
 fn progress_ends_at_its_total_and_each_segment_that_was_read_is_told_once() {
     let temp = TempDir::new().unwrap();
