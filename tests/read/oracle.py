@@ -20,6 +20,7 @@ Where the contract leaves a choice, this is what is answered:
 - `= true` and `= false` match the same boolean, and a string of the same letters.
 - `ts` is a string in filters, fields and facets: RFC 3339 with milliseconds and Z, for UCloud's numeric ones too.
 - A job folder is the one that a segment lies in; a segment directly in its directory, or in `audit` in that, has none.
+- A file with several paths is read once for each job and workspace that its lines may be of there.
 - Of repeated keys the last counts at every level: of two `user`, the `name` in the second, if there is one.
 - `--text` looks at strings in `meta`, not at its keys.
 - Half a surrogate pair in a string makes the line damaged, as does any `ts` but our 24 bytes and UCloud's integer.
@@ -397,8 +398,8 @@ def source(text):
 
 def listing(sources):
     """Directory's number, segment, path, rank and job folder of every file that is read."""
-    seen = set()
-    for number, (name, root, _) in enumerate(sources):
+    paths = []
+    for number, (name, root, workspace) in enumerate(sources):
         prefix = f"{name}/" if len(sources) > 1 else ""
         found = {}
         for folder, folders, files in os.walk(root):
@@ -411,12 +412,23 @@ def listing(sources):
                     found.setdefault(plain_path, {})[match[4] or ""] = (path, int(match[1]))
         for plain_path, forms in sorted(found.items()):
             path, rank = forms[min(forms)]
-            identity = os.stat(path).st_dev, os.stat(path).st_ino
-            if identity not in seen:
-                seen.add(identity)
-                relative = pathlib.PurePath(os.path.relpath(plain_path, root))
-                job = None if relative.parent.as_posix() in (".", "audit") else relative.parent.name
-                yield number, prefix + relative.as_posix(), path, rank, job
+            relative = pathlib.PurePath(os.path.relpath(plain_path, root))
+            job = None if relative.parent.as_posix() in (".", "audit") else relative.parent.name
+            paths.append((number, prefix + relative.as_posix(), path, rank, job, workspace))
+    # Of one file's paths that may hold the same line, the one that leaves most open is read: nobody hides another's file by a link.
+    read = {}
+    for at in sorted(range(len(paths)), key=lambda at: [(one is not None, one or "") for one in paths[at][4:]]):
+        facts = os.stat(paths[at][2])
+        others = read.setdefault((facts.st_dev, facts.st_ino), [])
+        if not any(may_be_same(paths[at], paths[other]) for other in others):
+            others.append(at)
+    for at in sorted(at for ats in read.values() for at in ats):
+        yield paths[at][:5]
+
+
+def may_be_same(one, other):
+    """Whether one line may be of both paths' jobs and workspaces."""
+    return all(a is None or b is None or a == b for a, b in zip(one[4:], other[4:]))
 
 
 def is_time(match):
