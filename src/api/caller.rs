@@ -138,30 +138,39 @@ pub(crate) struct Rows(pub(crate) Arc<AtomicU64>);
 pub(super) async fn enter(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let (mut parts, body) = request.into_parts();
-    let (path, query) = (masked(parts.uri.path()), masked(parts.uri.query().unwrap_or_default()));
-    let (method, is_probe) = (parts.method.clone(), PROBES.contains(&parts.uri.path()));
+    let is_probe = PROBES.contains(&parts.uri.path());
+    let mut told = Told {
+        token: "-".to_owned(),
+        method: parts.method.to_string(),
+        path: masked(parts.uri.path()),
+        query: masked(parts.uri.query().unwrap_or_default()),
+        status: CLIENT_GONE,
+        rows: Rows::default(),
+        bytes: 0,
+        began,
+        is_probe,
+    };
     let admitted =
         check_host(&parts, &console.hosts).and_then(|()| match is_probe || parts.uri.path() == app_token::PATH {
             true => Ok(None),
             false if *console.ending.borrow() => Err(Problem::new(Code::ShuttingDown, "the console is about to exit")),
             false => console.access.admit(&parts.headers, SystemClock.now()).map(Some),
         });
-    let (caller, mut response) = match admitted {
-        Err(problem) => (None, problem.into_response()),
+    let mut response = match admitted {
+        Err(problem) => problem.into_response(),
         Ok(caller) => {
-            if let Some(caller) = &caller {
-                parts.extensions.insert(Caller::clone(caller));
+            if let Some(caller) = caller {
+                caller.name().clone_into(&mut told.token);
+                parts.extensions.insert(caller);
             }
-            (caller, next.run(Request::from_parts(parts, body)).await)
+            next.run(Request::from_parts(parts, body)).await
         }
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let rows = response.extensions_mut().remove::<Rows>().unwrap_or_default();
-    let status = response.status().as_u16();
-    let token = caller.map_or_else(|| "-".to_owned(), |caller| caller.name().to_owned());
-    let told = Told { token, method: method.to_string(), path, query, status, rows, bytes: 0, began, is_probe };
+    told.rows = response.extensions_mut().remove::<Rows>().unwrap_or_default();
+    told.status = response.status().as_u16();
     response.map(|body| Body::new(Answering { body, told }))
 }
 
@@ -177,6 +186,9 @@ fn masked(text: &str) -> String {
     }
     shown
 }
+
+/// What the log has for the status of an answer that its client did not wait for, as others have it since nginx.
+const CLIENT_GONE: u16 = 499;
 
 /// What the log tells of a request, once its answer was sent or nobody took it any more.
 #[derive(Debug)]

@@ -56,6 +56,14 @@ fn exports_that_nobody_takes_hold_up_no_query() {
     let mut console = Console::over(temp.path());
     let clients: Vec<_> = (0..4).map(|_| stalled(&console, "/api/v1/events/export")).collect();
     assert_eq!(console.json("/api/v1/events?limit=7")["items"].as_array().unwrap().len(), 7);
+    // Whoever does not wait for an answer is told of all the same, by its status 499.
+    drop({
+        let mut gone = console.connect();
+        gone.write(&Request::new("GET", "/api/v1/events/export?event=GONE").bytes());
+        gone
+    });
+    let is_gone = |line: &Value| line["query"] == "event=GONE" && line["status"] == 499;
+    wait_for("the line of the one that is gone", || console.lines("request").iter().any(is_gone).then_some(()));
     console.get("/api/v1/events/export").problem(503, "overloaded");
     // Whoever goes away makes room.
     clients[0].shutdown(Shutdown::Both).unwrap();
