@@ -20,9 +20,13 @@ use audit_log::reader::listing::{Source, Sources};
 use audit_log::reader::view::Views;
 use axum::Router;
 use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, StatusCode};
 use proptest::prelude::*;
 use serde_json::Value;
+use sha2::Digest as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -428,4 +432,39 @@ fn what_cannot_be_read_does_not_tell_where_it_is() {
             }
         });
     }
+}
+
+/// An event's id says how far each segment was read, for everybody to decode: of other workspaces' it must not say even that they are
+/// there.
+#[test]
+fn the_ids_of_events_tell_nothing_of_others() {
+    let segment = |job: usize, workspace: usize| {
+        let lines = vec![Line::Damaged(0), Line::Record { millis: 0, job, workspace, content: 0 }];
+        Segment { source: 0, folder: Some(job), rank: 0, hour: 0, packing: 3, lines }
+    };
+    let segments = [segment(0, 0), segment(1, 1)];
+    let world = World::new(&[None], &segments, &[vec![0], vec![1], vec![0, 1]], None);
+    let is_among = |id: &[u8], job: usize| {
+        let digest = sha2::Sha256::digest(segments[job].path());
+        id.windows(8).any(|bytes| bytes == &digest[..8])
+    };
+    let first = async |token: usize, from: &str| {
+        let request = Request::get("/api/v1/events/tail").header("host", "localhost").header("last-event-id", from);
+        let request = request.header("x-auth-token", format!("secret {token}")).body(Body::empty()).unwrap();
+        let mut body = world.router.clone().call(request).await.unwrap().into_body();
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let text = String::from_utf8(frame.to_vec()).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned()
+    };
+    runtime().block_on(async {
+        let everything = first(2, "").await;
+        for (token, expected) in [[true, false], [false, true], [true, true]].into_iter().enumerate() {
+            // Whether it is the first id, or one behind that of somebody else.
+            for from in ["", everything.as_str()] {
+                let id = first(token, from).await;
+                let decoded = URL_SAFE_NO_PAD.decode(&id).unwrap();
+                assert_eq!([is_among(&decoded, 0), is_among(&decoded, 1)], expected, "{token}: {id}");
+            }
+        }
+    });
 }

@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 pub use self::bookmark::{BOOKMARK_CHARS_MAX, Bookmark, BookmarkError};
 pub use self::pace::Pace;
 use super::filter::{Filter, Place, Scope};
-use super::lines::{Buffer, Content, OpenSegment, Position, Span};
+use super::lines::{Block, Buffer, Content, OpenSegment, Position, Span};
 use super::listing::{Change, Changes, Listing, Segment, Series, Sources};
 use super::record::{Damage, Record};
 use super::search::Notice;
@@ -38,6 +38,10 @@ const BYTES_AT_ONCE: u64 = 4 << 20;
 
 /// Vanished segments that are remembered, in case they come back: some 50 MiB at most.
 const GONE_MAX: usize = 1 << 20;
+
+/// What is read at once to see whose a segment is, and how much of it at most.
+const LOOK_BYTES: usize = 4 << 10;
+const LOOK_BYTES_MAX: u64 = 4 << 20;
 
 /// Segments that are looked at between two listings, as they have grown lately.
 const HOT_MAX: usize = 256;
@@ -89,6 +93,13 @@ struct Track {
     /// A record of the filter's scope was seen in it: else nobody in that is told anything of it.
     is_in_scope: bool,
     is_told_unreadable: bool,
+}
+
+impl Track {
+    /// Whether whoever has this scope may know of it.
+    fn is_told(&self, scope: &Scope) -> bool {
+        self.is_in_scope || *scope == Scope::All
+    }
 }
 
 /// What stands behind the last newline of a segment.
@@ -159,7 +170,10 @@ impl Follower {
         let fence = follower.fence;
         for segment in listing.segments.iter().filter(|segment| Self::may_come(fence, segment, now)) {
             let path = segment.path(sources);
-            follower.track(Key::of(&path, segment), path, segment.clone(), At::end_of(segment), segment.bytes);
+            let is_in_scope = follower.begins_in_scope(segment, sources);
+            let at = At::end_of(segment);
+            let track = follower.track(Key::of(&path, segment), path, segment.clone(), at, segment.bytes);
+            track.is_in_scope = is_in_scope;
         }
         follower.forget(now);
         follower
@@ -193,7 +207,8 @@ impl Follower {
                 None if may_come => (At::end_of(segment), segment.bytes),
                 None => continue,
             };
-            follower.track(key, path, segment.clone(), at, looked_at_bytes);
+            let is_in_scope = at != At::START && follower.begins_in_scope(segment, sources);
+            follower.track(key, path, segment.clone(), at, looked_at_bytes).is_in_scope = is_in_scope;
             if looked_at_bytes == 0 {
                 follower.waiting.insert(key);
             }
@@ -218,6 +233,34 @@ impl Follower {
     /// Whether lines may still come in a segment, or it counts as new to whoever resumes.
     fn may_come(fence: Timestamp, segment: &Segment, now: Timestamp) -> bool {
         segment.name.oldest() >= fence || segment.may_grow(now)
+    }
+
+    /// Whether the first record of a segment that has been read is one of the scope: then its place is a part of bookmarks. Of a segment
+    /// of others not even its length may be told; where records of several workspaces lie in one, somebody has tampered with it.
+    fn begins_in_scope(&self, segment: &Segment, sources: &Sources) -> bool {
+        let scope = self.filter.scope();
+        if *scope == Scope::All {
+            return true;
+        }
+        let is_first = |block: Block<'_>| {
+            let mut records = block.lines().filter_map(|line| {
+                let record = Record::parse(line.bytes).ok().filter(|record| !segment.is_foreign(record, sources))?;
+                Some(scope.holds(&record.workspace_id))
+            });
+            records.next()
+        };
+        // What can't be read is told when it is read.
+        let Ok(Some(open)) = OpenSegment::open(segment, sources) else { return false };
+        let mut buffer = Buffer::new(LOOK_BYTES);
+        let Ok(mut lines) = open.forwards(Span { until: LOOK_BYTES_MAX, ..Span::ALL }, &mut buffer) else {
+            return false;
+        };
+        while let Ok(Some(block)) = lines.next_block() {
+            if let Some(is_in_scope) = is_first(block) {
+                return is_in_scope;
+            }
+        }
+        false
     }
 
     fn track(&mut self, key: Key, path: String, segment: Segment, at: At, looked_at_bytes: u64) -> &mut Track {
@@ -261,7 +304,9 @@ impl Follower {
                 track.segment = now.clone();
                 track.is_closed |= now.compression() != Compression::Plain;
             } else {
+                let is_in_scope = self.begins_in_scope(now, sources);
                 let track = self.track(key, path, now.clone(), At::end_of(before), before.bytes);
+                track.is_in_scope = is_in_scope;
                 // The same content, packed: what is torn in it has been told.
                 if now.compression() != Compression::Plain {
                     track.tail = Tail::Told;
@@ -320,7 +365,9 @@ impl Follower {
     /// Where this follower is: all that it has handed over, and nothing else, is behind it.
     #[must_use]
     pub fn bookmark(&self, sources: &Sources) -> Bookmark {
-        Bookmark::new(sources, self.fence, self.tracks.iter().map(|(key, track)| (*key, track.at)))
+        let scope = self.filter.scope();
+        let told = self.tracks.iter().filter(|(_, track)| track.is_told(scope));
+        Bookmark::new(sources, self.fence, told.map(|(key, track)| (*key, track.at)))
     }
 
     /// Reads what was noticed and hands the records that match to `found`, which may end it; some MiB at most.
@@ -351,7 +398,7 @@ impl Follower {
     fn cannot_read(&mut self, key: Key, error: &io::Error, notice: &dyn Fn(Notice<'_>)) {
         let Some(track) = self.tracks.get_mut(&key) else { return };
         let is_told = std::mem::replace(&mut track.is_told_unreadable, true);
-        if !is_told && (track.is_in_scope || *self.filter.scope() == Scope::All) {
+        if !is_told && track.is_told(self.filter.scope()) {
             notice(Notice::Unreadable { path: &track.path, error });
         }
         // A compressed stream does not mend itself.
@@ -372,12 +419,12 @@ impl Follower {
         let Some(mut track) = self.tracks.remove(&key) else { return Ok(Progress::UpToDate) };
         let (tracks, filter, fence) = (&self.tracks, &self.filter, self.fence);
         let bookmark = |at: Position| {
-            let others = |(key, track): (&Key, &Track)| (*key, track.at);
+            let others = |(key, track): (&Key, &Track)| track.is_told(filter.scope()).then_some((*key, track.at));
             let this = std::iter::once((key, At::Line(at)));
             Bookmark::new(
                 sources,
                 fence,
-                tracks.range(..key).map(others).chain(this).chain(tracks.range(key..).map(others)),
+                tracks.range(..key).filter_map(others).chain(this).chain(tracks.range(key..).filter_map(others)),
             )
         };
         let follow = Follow { filter, sources, bookmark: &bookmark, notice };
@@ -508,7 +555,7 @@ impl Follow<'_> {
 
     /// Whether the reader may know of a segment.
     fn tells(&self, track: &Track) -> bool {
-        track.is_in_scope || *self.filter.scope() == Scope::All
+        track.is_told(self.filter.scope())
     }
 }
 
