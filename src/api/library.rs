@@ -189,3 +189,51 @@ impl Snapshot {
         self.notes.sort_by(|a, b| a.segment.order(&b.segment));
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::reader::listing::Source;
+
+    fn name(rank: u32) -> String {
+        format!("audit-{rank}_20260128T000000.000Z.jsonl")
+    }
+
+    /// How far each segment may be read, by its name; what may be read in full is left out.
+    fn limits(library: &Library, id: u64) -> BTreeMap<String, u64> {
+        let View { listing, limits } = library.view(id).expect("it is kept");
+        limits.iter().map(|(at, bytes)| (listing.segments[*at as usize].path(library.sources()), *bytes)).collect()
+    }
+
+    #[test]
+    fn a_snapshot_notes_what_was_there_and_is_forgotten_once_many_others_were_asked_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let source = Source::parse(temp.path().to_str().unwrap()).unwrap();
+        let library = Library::new(Sources::new(vec![source]).unwrap());
+        let write = |rank: u32, bytes: usize| {
+            fs::write(temp.path().join(name(rank)), vec![b'\n'; bytes]).unwrap();
+            library.lock().refresh(library.sources());
+        };
+        (0..3).for_each(|rank| write(rank, 10));
+        let (first, _) = library.take();
+        assert_eq!(limits(&library, first), BTreeMap::new());
+        write(1, 20);
+        let (second, _) = library.take();
+        write(1, 30);
+        write(3, 5);
+        fs::remove_file(temp.path().join(name(0))).unwrap();
+        write(2, 11);
+        assert_eq!(limits(&library, first), [(name(1), 10), (name(2), 10), (name(3), 0)].into());
+        assert_eq!(limits(&library, second), [(name(1), 20), (name(2), 10), (name(3), 0)].into());
+        // Asked for again and again, it outlives others.
+        for _ in 0..SNAPSHOTS_MAX {
+            library.take();
+            assert!(library.view(first).is_some());
+        }
+        assert!(library.view(second).is_none());
+    }
+}
