@@ -24,10 +24,10 @@ use crate::reader::view::{Column, View, Views};
 use crate::reader::when::{self, Zone};
 use crate::record::Timestamp;
 
-/// Damaged and foreign lines that are told one by one.
-const NOTICES_MAX: usize = 20;
-/// Segments and folders that can't be read are told one by one, up to so many.
-const UNREADABLE_MAX: usize = 100;
+/// Damaged and foreign lines that are told one by one on a terminal; in a file, all are.
+const NOTICES_MAX: u64 = 20;
+/// Segments and folders that can't be read and are told one by one on a terminal.
+const UNREADABLE_MAX: u64 = 100;
 
 /// Where to look, and for what. As JSON it is what was given, by the flags' names.
 #[derive(Debug, Clone, Default, clap::Args, Serialize)]
@@ -267,7 +267,8 @@ impl What {
         is_to_be_told: &(dyn Fn(&Notice<'_>) -> bool + Sync),
         ask: impl FnOnce(Looking<'_>) -> anyhow::Result<(T, Coverage)>,
     ) -> Result<(T, ExitCode), Failure> {
-        let (told, untold_damaged, is_stopped) = (Mutex::new((0, 0)), AtomicU64::new(0), AtomicBool::new(false));
+        let (told, untold_damaged, is_stopped) = (Mutex::new((0u64, 0u64)), AtomicU64::new(0), AtomicBool::new(false));
+        let is_terminal = io::stderr().is_terminal();
         let notice = |notice: Notice<'_>| {
             if !is_to_be_told(&notice) {
                 untold_damaged.fetch_add(u64::from(matches!(notice, Notice::Damaged { .. })), Ordering::Relaxed);
@@ -279,7 +280,7 @@ impl What {
             let (lines, files) = &mut *told;
             let (told, max) = if is_unreadable { (files, UNREADABLE_MAX) } else { (lines, NOTICES_MAX) };
             *told += 1;
-            if *told <= max {
+            if *told <= max || !is_terminal {
                 shown.complain(&text);
             }
         };
@@ -287,6 +288,11 @@ impl What {
         let search = if self.is_strict { search.strict() } else { search };
         let (answer, mut coverage) = ask(Looking { search, listing, shown, notice: &notice })?;
         shown.clear();
+        let (lines, files) = told.into_inner().expect("whoever held it did not panic");
+        let more = lines.saturating_sub(NOTICES_MAX) + files.saturating_sub(UNREADABLE_MAX);
+        if is_terminal && more > 0 {
+            complain(&format!("{} more of these: `2> FILE` has all", HumanCount(more)));
+        }
         coverage.damaged -= untold_damaged.into_inner();
         let counts = [coverage.searched, coverage.segments, coverage.lines, coverage.damaged, coverage.foreign];
         let [searched, segments, lines, damaged, foreign] = counts.map(HumanCount);

@@ -235,3 +235,20 @@ fn a_bad_format_or_column_ends_with_2_and_a_caret_under_the_place() {
         assert!(shown.starts_with(&told) && output.stdout.is_empty(), "{args:?}: {shown}");
     }
 }
+
+/// All are told, so that nobody has to look for them; a terminal shows the first, and how to have the rest.
+#[test]
+fn every_damaged_line_is_told_where_stderr_is_no_terminal() {
+    let lines: Vec<String> = (0..30).map(|nth| format!("damaged {nth}")).collect();
+    let temp = audit(&lines);
+    let told = String::from_utf8(query(temp.path(), &[]).stderr).unwrap();
+    assert_eq!(told.matches("damaged: audit-3_").count(), 30, "{told}");
+    if !tool("script") {
+        return;
+    }
+    let command = format!("{BINARY} query --dir {} --format ndjson", temp.path().display());
+    let shown = Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown.matches("damaged: audit-3_").count(), 20, "{shown}");
+    assert!(shown.contains("10 more of these: `2> FILE` has all"), "{shown}");
+}
