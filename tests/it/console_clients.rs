@@ -120,18 +120,20 @@ fn a_token_is_in_no_log_and_no_list_of_processes() {
     command.env("RUST_LOG", "trace").args(["console", "--listen", "127.0.0.1:0", "--log-format", "json", "--dir"]);
     command.arg(dir.path()).arg("--tokens").arg(&file);
     let console = Console::run(command);
+    // Of an answer no more is read than its head: one of them has no end.
+    let ask = |request: &Request| {
+        let mut client = console.connect();
+        client.write(&request.bytes());
+        read_all(&mut client.stream);
+    };
     for route in routes(&console, &token) {
-        console.get_as(&token, &route);
-        console.send(&Request::new("GET", &route).header("X-Auth-Token", &token));
-        console.send(
-            &Request::new("GET", &format!("{route}?text={token}")).header("Authorization", &format!("Basic {token}")),
-        );
-        console.get(&format!("/{token}?{token}={token}#{token}"));
-        console.send(&Request::new("POST", &route).header("Authorization", &token));
-        console.send(
-            &Request::new("GET", &route).header("Authorization", &format!("Bearer {token}")).header("Origin", &token),
-        );
-        console.send(&Request::new("GET", &route).without_host().header("Host", &token));
+        ask(&Request::new("GET", &route).header("Authorization", &format!("Bearer {token}")));
+        ask(&Request::new("GET", &route).header("X-Auth-Token", &token));
+        ask(&Request::new("GET", &format!("{route}?text={token}")).header("Authorization", &format!("Basic {token}")));
+        ask(&Request::new("GET", &format!("/{token}?{token}={token}#{token}")));
+        ask(&Request::new("POST", &route).header("Authorization", &token));
+        ask(&Request::new("GET", &route).header("Authorization", &format!("Bearer {token}")).header("Origin", &token));
+        ask(&Request::new("GET", &route).without_host().header("Host", &token));
         let mut broken = console.connect();
         broken.write(
             format!("GET {route} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nbad header {token}\r\n\r\n").as_bytes(),
