@@ -19,6 +19,7 @@ use std::ops::ControlFlow;
 use std::slice;
 use std::sync::Mutex;
 
+use foldhash::quality::RandomState;
 use tempfile::SpooledTempFile;
 
 use super::field::{Field, Value};
@@ -37,6 +38,8 @@ pub const VALUES_MAX: usize = 10_000;
 /// What a value takes in a table beside its own bytes: twice its slot of 24 bytes, as tables grow by doubling, half as much again while
 /// they do, what the allocator adds, and the slot by which it is sorted.
 const ENTRY_BYTES: usize = 128;
+/// Longer keys are not kept as a slot's last: slots take next to nothing.
+const RECENT_BYTES_MAX: usize = 256;
 /// Runs that are merged at once: 16 MiB of values, as none is longer than a line.
 const RUNS_MAX: usize = 8;
 /// An answer that is longer lies in a temporary file.
@@ -97,9 +100,9 @@ pub struct More {
 pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Coverage)> {
     let ready = Fields::new(fields);
     let (merge, coverage) = count(search, |found, table| {
-        for (group, value) in (0..).zip(table.values(&ready, found)) {
+        for (group, value) in table.values(&ready, found).into_iter().enumerate() {
             if let Some(value) = value {
-                table.add(group, Some(kind_and_text(Some(&value))))?;
+                table.add(group, (group as u64, Some(kind_and_text(Some(&value)))))?;
             }
         }
         Ok(())
@@ -214,7 +217,7 @@ pub fn histogram(
     let (merge, coverage) = count(search, |found, table| {
         let start = interval.start(found.record.ts, zone).millis().cast_unsigned();
         let values = by.as_ref().map(|field| table.values(field, found));
-        table.add(start, values.as_deref().map(|values| kind_and_text(values[0].as_ref())))
+        table.add(0, (start, values.as_deref().map(|values| kind_and_text(values[0].as_ref()))))
     })?;
     let mut spool = Spool::new();
     for entry in merge {
@@ -273,7 +276,9 @@ fn count(
 
 /// What one thread counts.
 struct Table<'r> {
-    counts: HashMap<Box<[u8]>, u64>,
+    counts: HashMap<Box<[u8]>, u64, RandomState>,
+    /// The short key that was counted last in each slot, and how often since then: lines in a row are often of one job or hour.
+    recent: Vec<(Vec<u8>, u64)>,
     /// What they take, about.
     bytes: usize,
     bytes_max: usize,
@@ -288,8 +293,8 @@ struct Table<'r> {
 
 impl<'r> Table<'r> {
     fn new(runs: &'r Mutex<Runs>, bytes_max: usize) -> Self {
-        let (counts, key) = (HashMap::new(), Vec::new());
-        Self { counts, bytes: 0, bytes_max, key, runs, is_ambiguous: false, ambiguous: 0 }
+        let (counts, recent, key) = (HashMap::default(), Vec::new(), Vec::new());
+        Self { counts, recent, bytes: 0, bytes_max, key, runs, is_ambiguous: false, ambiguous: 0 }
     }
 
     /// The values that fields of a record have for counting.
@@ -299,19 +304,28 @@ impl<'r> Table<'r> {
         values
     }
 
-    fn add(&mut self, group: u64, value: Option<(u8, Cow<'_, str>)>) -> io::Result<()> {
+    /// Counts a value; those that may well be equal share a slot.
+    fn add(&mut self, slot: usize, (group, value): (u64, Option<(u8, Cow<'_, str>)>)) -> io::Result<()> {
         self.key.clear();
         self.key.extend(group.to_be_bytes());
         if let Some((kind, text)) = value {
             self.key.push(kind);
             self.key.extend(text.as_bytes());
         }
-        if let Some(count) = self.counts.get_mut(self.key.as_slice()) {
-            *count += 1;
-            return Ok(());
+        let mut times = 1;
+        if self.key.len() <= RECENT_BYTES_MAX {
+            if self.recent.len() <= slot {
+                self.recent.resize_with(slot + 1, Default::default);
+            }
+            let (key, recently) = &mut self.recent[slot];
+            if *key == self.key {
+                *recently += 1;
+                return Ok(());
+            }
+            std::mem::swap(key, &mut self.key);
+            times = std::mem::replace(recently, 1);
         }
-        self.bytes += self.key.len() + ENTRY_BYTES;
-        self.counts.insert(std::mem::take(&mut self.key).into_boxed_slice(), 1);
+        self.count(times);
         if self.bytes <= self.bytes_max {
             return Ok(());
         }
@@ -320,7 +334,24 @@ impl<'r> Table<'r> {
         self.runs.lock().expect("whoever held it did not panic").push(run)
     }
 
+    /// Counts `key` so many times.
+    fn count(&mut self, times: u64) {
+        if times == 0 {
+            return;
+        }
+        if let Some(count) = self.counts.get_mut(self.key.as_slice()) {
+            *count += times;
+            return;
+        }
+        self.bytes += self.key.len() + ENTRY_BYTES;
+        self.counts.insert(self.key.as_slice().into(), times);
+    }
+
     fn take_sorted(&mut self) -> Vec<Entry> {
+        for (key, times) in std::mem::take(&mut self.recent) {
+            self.key = key;
+            self.count(times);
+        }
         self.bytes = 0;
         let counts = std::mem::take(&mut self.counts).into_iter();
         let mut entries: Vec<Entry> = counts.map(|(key, count)| Entry { key, count }).collect();
@@ -357,6 +388,10 @@ fn kind_and_text<'v>(value: Option<&'v Value<'_>>) -> (u8, Cow<'v, str>) {
         Some(Value::Boolean(false)) => (FALSE, ""),
         Some(Value::Boolean(true)) => (TRUE, ""),
         Some(Value::Number(text)) => {
+            // Most numbers are spelt so: see `Decimal::spelling`.
+            if text.len() <= 40 && !text.starts_with(['-', '0']) && text.bytes().all(|byte| byte.is_ascii_digit()) {
+                return (NUMBER, Cow::Borrowed(text));
+            }
             let number = Decimal::parse(text).expect("a number of a record is one");
             return (NUMBER, number.spelling().into());
         }
@@ -582,7 +617,7 @@ mod tests {
         let runs = Mutex::new(Runs::default());
         let mut tables = [Table::new(&runs, bytes_max), Table::new(&runs, bytes_max)];
         for (nth, (group, kind, text)) in values.iter().enumerate() {
-            tables[nth % 2].add(*group, Some((*kind, text.into()))).unwrap();
+            tables[nth % 2].add(nth % 3, (*group, Some((*kind, text.into())))).unwrap();
         }
         let sorted = tables.map(|mut table| table.take_sorted());
         let runs = runs.into_inner().unwrap();
@@ -614,7 +649,7 @@ mod tests {
             let runs = Mutex::new(Runs::default());
             let mut table = Table::new(&runs, 0);
             for (group, kind, text) in &values {
-                table.add(*group, Some((*kind, text.into()))).unwrap();
+                table.add(0, (*group, Some((*kind, text.into())))).unwrap();
             }
             let sorted = vec![table.take_sorted()];
             Facets::of(2, runs.into_inner().unwrap().finish(sorted).unwrap(), values_max).unwrap()

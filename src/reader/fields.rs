@@ -46,7 +46,7 @@ impl Fields {
             values[*number] = last;
             is_ambiguous |= repeated;
         }
-        let mut walk = Walk { scanner: Scanner::over(record.meta), values, is_ambiguous };
+        let mut walk = Walk { scanner: Scanner::over(record.meta), values, begun: Vec::new(), is_ambiguous };
         if !self.paths.is_leaf() {
             // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
             let _whole = walk.to(&self.paths).is_ok();
@@ -77,10 +77,17 @@ fn child<'b, S: Clone + PartialEq>(children: &'b mut Vec<(S, Branch)>, step: &S)
     &mut children[at].1
 }
 
+/// Whether two keys are equal. Most differ in their length or first byte, which takes no call.
+fn is_equal(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.as_bytes().first() == other.as_bytes().first() && one == other
+}
+
 /// A way through `meta` to the values at the ends of paths.
 struct Walk<'v> {
     scanner: Scanner<'v>,
     values: Vec<Option<Value<'v>>>,
+    /// Which branches have begun, in each of the objects around here.
+    begun: Vec<usize>,
     is_ambiguous: bool,
 }
 
@@ -91,27 +98,27 @@ impl<'v> Walk<'v> {
         let start = self.scanner.offset();
         match self.scanner.peek() {
             Some(b'{') if !branch.keys.is_empty() => {
-                // Which branches have begun in this object.
-                let mut begun = Vec::new();
+                let outside = self.begun.len();
                 items(
                     self,
                     |walk| &mut walk.scanner,
                     b'}',
                     |walk, _| {
                         let name = key(&mut walk.scanner)?.value();
-                        let Some(at) = branch.keys.iter().position(|(key, _)| *key == *name) else {
+                        let Some(at) = branch.keys.iter().position(|(key, _)| is_equal(key, &name)) else {
                             return walk.scanner.value().map(|_| ());
                         };
                         let (_, branch) = &branch.keys[at];
-                        if begun.contains(&at) {
+                        if walk.begun[outside..].contains(&at) {
                             walk.is_ambiguous = true;
                             walk.forget(branch);
                         } else {
-                            begun.push(at);
+                            walk.begun.push(at);
                         }
                         walk.to(branch)
                     },
                 )?;
+                self.begun.truncate(outside);
             }
             Some(b'[') if !branch.items.is_empty() => {
                 items(
