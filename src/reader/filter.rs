@@ -3,7 +3,7 @@
 //! A filter is asked twice. [`Filter::may_match`] looks at a line's bytes and throws away most of those that cannot
 //! match, never one that does; [`Filter::matches`] then has the record.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
@@ -111,10 +111,10 @@ impl Filter {
             && scope.holds(&record.workspace_id)
     }
 
-    /// As [`Filter::may_match`], of a line whose members are known.
-    #[must_use]
-    pub(super) fn may_match_record(&self, record: &Record<'_>) -> bool {
-        self.matches_members(record) && self.may_hold(record.line, &self.needles[self.of_members..])
+    /// Begins to look for what is asked for in lines that stand one behind another.
+    pub(super) fn ahead<'a>(&'a self, lines: &'a [u8]) -> Ahead<'a> {
+        let count = self.needles.iter().map(Vec::len).sum::<usize>() + self.words.len();
+        Ahead { filter: self, lines, next: vec![None; count], backslash: None }
     }
 
     /// Whether a segment of this rank, in this job's folder and this workspace's directory if in one, may hold a record that matches:
@@ -152,17 +152,7 @@ impl Filter {
         if canonical_ts(line).is_some_and(|start| !self.range().contains(&start.at)) {
             return false;
         }
-        self.may_hold(line, &self.needles)
-    }
-
-    /// Whether a line holds what is looked for, or may spell it in another way.
-    fn may_hold(&self, line: &[u8], needles: &[Vec<Finder<'static>>]) -> bool {
-        let holds_all = || {
-            needles.iter().all(|any| any.iter().any(|needle| needle.find(line).is_some()))
-                && self.words.iter().all(|word| word.may_be_in(line))
-        };
-        // With a backslash, anything may be.
-        holds_all() || memchr::memchr(b'\\', line).is_some()
+        self.ahead(line).may_hold(0..line.len(), 0)
     }
 
     /// The instants at which a record may match, both ends included; empty if there are none.
@@ -188,6 +178,48 @@ impl Filter {
         };
         look(&record.event) || look(&record.message) || any_string(record.meta, look)
     }
+}
+
+/// Lines that stand one behind another, and where the next of them is that holds what is looked for: most are passed over without a
+/// search of their own.
+#[derive(Debug)]
+pub(super) struct Ahead<'a> {
+    filter: &'a Filter,
+    lines: &'a [u8],
+    /// The place of each needle and then of each word behind all lines that were asked about; the end if there is none.
+    next: Vec<Option<usize>>,
+    backslash: Option<usize>,
+}
+
+impl Ahead<'_> {
+    /// As [`Filter::may_match`], of a line that is a record with these members. Lines are asked about in their order.
+    pub(super) fn may_match(&mut self, record: &Record<'_>, line: Range<usize>) -> bool {
+        self.filter.matches_members(record) && self.may_hold(line, self.filter.of_members)
+    }
+
+    /// Whether a line holds what is looked for, the first few lists of needles apart, or may spell it in another way.
+    fn may_hold(&mut self, line: Range<usize>, lists: usize) -> bool {
+        let Self { filter: Filter { needles, words, .. }, lines, next, backslash } = self;
+        let (known, needles) = needles.split_at(lists);
+        let mut at = known.iter().map(Vec::len).sum::<usize>();
+        let holds_needles = needles.iter().all(|any| {
+            let first = at;
+            at += any.len();
+            any.iter().zip(&mut next[first..]).any(|(needle, next)| is_in(lines, &line, next, |rest| needle.find(rest)))
+        });
+        let mut holds_words =
+            || words.iter().zip(&mut next[at..]).all(|(word, next)| is_in(lines, &line, next, |rest| word.find(rest)));
+        // With a backslash, anything may be.
+        (holds_needles && holds_words()) || is_in(lines, &line, backslash, |rest| memchr::memchr(b'\\', rest))
+    }
+}
+
+/// Whether something begins in a line; `next` is where it is next, once it was looked for.
+fn is_in(lines: &[u8], line: &Range<usize>, next: &mut Option<usize>, find: impl Fn(&[u8]) -> Option<usize>) -> bool {
+    let known = next.filter(|next| *next >= line.start);
+    let at = known.unwrap_or_else(|| find(&lines[line.start..]).map_or(lines.len(), |at| line.start + at));
+    *next = Some(at);
+    at < line.end
 }
 
 /// Lists longer than this are left to `matches`: looking for each would take longer than reading the record.
@@ -237,14 +269,14 @@ impl Word {
         Self { finder: Finder::new(&lower).into_owned(), rare, lower }
     }
 
-    /// Whether the word's first bytes are in a line, in either case.
-    fn may_be_in(&self, line: &[u8]) -> bool {
+    /// Where the word's first bytes are in lines, in either case.
+    fn find(&self, lines: &[u8]) -> Option<usize> {
         let word = &self.lower[..self.lower.len().min(Self::LOOK_BYTES_MAX)];
-        let Some(&rare) = word.get(self.rare) else { return true };
-        memchr::memchr2_iter(rare, rare.to_ascii_uppercase(), line).any(|at| {
-            let start = at.checked_sub(self.rare);
-            let there = start.and_then(|start| line.get(start..start + word.len()));
-            there.is_some_and(|there| there.eq_ignore_ascii_case(word))
+        let Some(&rare) = word.get(self.rare) else { return Some(0) };
+        memchr::memchr2_iter(rare, rare.to_ascii_uppercase(), lines).find_map(|at| {
+            let start = at.checked_sub(self.rare)?;
+            let there = lines.get(start..start + word.len())?;
+            there.eq_ignore_ascii_case(word).then_some(start)
         })
     }
 }
@@ -772,6 +804,22 @@ mod tests {
                 prop_assert!(!first || by_condition.may_match(line.as_bytes()), "{}", line);
                 prop_assert_eq!(by_text.matches(&record, &HERE), is_said, "{}", line);
                 prop_assert!(!is_said || by_text.may_match(line.as_bytes()), "{}", line);
+            }
+        }
+
+        #[test]
+        fn a_line_among_others_may_match_as_it_may_alone(
+            criteria in any_criteria(), models in prop::collection::vec(any_model(), 1..6), seed: u64,
+        ) {
+            let filter = Filter::new(criteria);
+            let lines: Vec<_> = models.iter().map(|model| model.spell(&mut Spelling::random(seed)) + "\n").collect();
+            let block = lines.concat();
+            let (mut ahead, mut start) = (filter.ahead(block.as_bytes()), 0);
+            for line in &lines {
+                let at = start..start + line.len() - 1;
+                start += line.len();
+                let alone = filter.ahead(line.as_bytes()).may_hold(0..at.len(), 0);
+                prop_assert_eq!(ahead.may_hold(at, 0), alone, "{}", line);
             }
         }
 

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::filter::{Filter, Place, Scope};
-
+use super::filter::{Ahead, Filter, Place, Scope};
 use super::lines::{Backwards, Block, Bounds, Buffer, Content, Forwards, Line, OpenSegment, Span};
 use super::listing::{Listing, Segment, Sources};
 use super::look::Likeness;
@@ -233,6 +232,8 @@ impl<'s> Scan<'s> {
         take: Take<'_>,
     ) -> io::Result<ControlFlow<()>> {
         let is_plain = self.open.compression() == Compression::Plain;
+        let filter = self.asked.filter;
+        let is_forwards = matches!(lines, Direction::Forwards(_));
         let mut likeness = Likeness::default();
         while let Some(block) = lines.next_block()? {
             coverage.bytes += block.bytes;
@@ -240,9 +241,23 @@ impl<'s> Scan<'s> {
                 self.told(block.bytes);
             }
             let damage = match block.content {
-                Content::Lines(_) => {
+                Content::Lines(bytes) => {
+                    let clean = if self.asked.is_strict { None } else { likeness.clean(bytes) };
+                    let mut ahead = filter.ahead(bytes);
                     for line in block.lines() {
-                        if self.line((&line, index(line.nth)), &mut likeness, coverage, take).is_break() {
+                        let start = usize::try_from(line.offset - block.offset).expect("it lies in the block");
+                        let at = start..start + line.bytes.len();
+                        let clean = clean.map(|text| &text[at.clone()]);
+                        // Backwards, what is ahead was seen before.
+                        let mut alone;
+                        let (ahead, at) = if is_forwards {
+                            (&mut ahead, at)
+                        } else {
+                            alone = filter.ahead(line.bytes);
+                            (&mut alone, 0..line.bytes.len())
+                        };
+                        let sight = Sight { clean, ahead, at };
+                        if self.line((&line, index(line.nth)), sight, &mut likeness, coverage, take).is_break() {
                             return Ok(ControlFlow::Break(()));
                         }
                     }
@@ -266,6 +281,7 @@ impl<'s> Scan<'s> {
     fn line(
         &self,
         (line, index): (&Line<'_>, u64),
+        sight: Sight<'_, '_>,
         likeness: &mut Likeness,
         coverage: &mut Coverage,
         take: Take<'_>,
@@ -274,9 +290,9 @@ impl<'s> Scan<'s> {
         if line.bytes.is_empty() {
             return ControlFlow::Continue(());
         }
-        let looked_at = if self.asked.is_strict { None } else { likeness.look(line.bytes) };
+        let looked_at = if self.asked.is_strict { None } else { likeness.look(line.bytes, sight.clean) };
         if let Some(record) = looked_at {
-            if !self.asked.filter.may_match_record(&record) {
+            if !sight.ahead.may_match(&record, sight.at) {
                 return ControlFlow::Continue(());
             }
             if self.depth == Depth::Look {
@@ -324,6 +340,14 @@ impl<'s> Scan<'s> {
         coverage.damaged += 1;
         (self.asked.notice)(Notice::Damaged { segment: &self.path, index, damage });
     }
+}
+
+/// What is known of a line from those around it.
+struct Sight<'a, 'b> {
+    clean: Option<&'b str>,
+    ahead: &'a mut Ahead<'b>,
+    /// Where it lies in what is looked at ahead.
+    at: Range<usize>,
 }
 
 /// The lines of a segment in either direction.
