@@ -26,7 +26,7 @@ use crate::record::Timestamp;
 
 /// Damaged and foreign lines that are told one by one on a terminal; in a file, all are.
 const NOTICES_MAX: u64 = 20;
-/// Segments and folders that can't be read and are told one by one on a terminal.
+/// Segments and folders that can't be read are told one by one, up to so many; the last line counts all.
 const UNREADABLE_MAX: u64 = 100;
 
 /// Where to look, and for what. As JSON it is what was given, by the flags' names.
@@ -280,7 +280,7 @@ impl What {
             let (lines, files) = &mut *told;
             let (told, max) = if is_unreadable { (files, UNREADABLE_MAX) } else { (lines, NOTICES_MAX) };
             *told += 1;
-            if *told <= max || !is_terminal {
+            if *told <= max || !is_terminal && !is_unreadable {
                 shown.complain(&text);
             }
         };
@@ -288,8 +288,8 @@ impl What {
         let search = if self.is_strict { search.strict() } else { search };
         let (answer, mut coverage) = ask(Looking { search, listing, shown, notice: &notice })?;
         shown.clear();
-        let (lines, files) = told.into_inner().expect("whoever held it did not panic");
-        let more = lines.saturating_sub(NOTICES_MAX) + files.saturating_sub(UNREADABLE_MAX);
+        let (lines, _) = told.into_inner().expect("whoever held it did not panic");
+        let more = lines.saturating_sub(NOTICES_MAX);
         if is_terminal && more > 0 {
             complain(&format!("{} more of these: `2> FILE` has all", HumanCount(more)));
         }
