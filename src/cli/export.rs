@@ -10,19 +10,22 @@ use anyhow::Context as _;
 use indicatif::HumanCount;
 use sha2::{Digest as _, Sha256};
 
-use super::read::{HowFlags, Looking, What, WhatFlags};
+use super::read::{HowFlags, What, WhatFlags};
 use super::{Failure, complain, interrupt};
 use crate::durable::{self, Staging};
 use crate::reader::manifest::{Gathered, Manifest, Records, Searched};
 use crate::reader::output::Layout;
 use crate::reader::search::Notice;
 use crate::reader::sorted::Order;
-use crate::record::Timestamp;
+use crate::reader::stream::Rows;
 
 /// The file that says what the other one is.
 const MANIFEST: &str = "manifest.json";
 /// The `--out` that is no directory.
 const STDOUT: &str = "-";
+
+/// Which records of those that match: all, the oldest first.
+const ALL: (Order, usize, Option<usize>) = (Order::Ascending, 0, None);
 
 /// The flags of `export`.
 #[derive(Debug, clap::Args)]
@@ -56,12 +59,7 @@ pub(super) fn export(flags: &ExportFlags) -> Result<ExitCode, Failure> {
     let layout = how.layout(&what)?;
     if flags.out == Path::new(STDOUT) {
         complain("no manifest: stdout gets the records alone");
-        let ((), code) = what.search(|Looking { search, listing, shown, notice }| {
-            let (mut sorted, mut coverage) = search.strict().as_listed().sorted(Order::Ascending, None)?;
-            coverage.ambiguous += what.print(&mut sorted, listing, layout, shown)?;
-            coverage.unreadable += what.tell_lost(&sorted, listing, notice);
-            Ok(((), coverage))
-        })?;
+        let ((), code) = what.search(|looking| Ok(((), what.print(looking.exact(), ALL, layout)?)))?;
         return Ok(code);
     }
     to_directory(flags, &what, layout)
@@ -89,16 +87,14 @@ fn to_directory(flags: &ExportFlags, what: &What, layout: Layout) -> Result<Exit
 
     let gathered = Mutex::new(Gathered::default());
     let gather = |notice: &Notice<'_>| gathered.lock().unwrap_or_else(PoisonError::into_inner).add(notice);
-    let ((), code) = what.search_and_tell(&gather, |Looking { search, listing, shown, notice }| {
-        let (mut sorted, mut coverage) = search.strict().as_listed().sorted(Order::Ascending, None)?;
-        let columns = layout.clone();
+    let ((), code) = what.search_and_tell(&gather, |looking| {
+        let (columns, shown) = (layout.clone(), looking.shown);
         let mut written = Written::to(records);
-        coverage.ambiguous += what.encode(&mut sorted, listing, layout, &mut |bytes, ts| {
-            ts.inspect(|_| shown.count_written());
-            written.add(bytes, ts).with_context(cannot_write)?;
+        let coverage = what.write(looking.exact(), ALL, layout, &mut |bytes, rows| {
+            shown.count_written(rows.count);
+            written.add(bytes, rows).with_context(cannot_write)?;
             Ok(true)
         })?;
-        coverage.unreadable += what.tell_lost(&sorted, listing, notice);
         let records = written.finish(&name, &flags.format, columns.columns(), coverage.ambiguous);
         let manifest_of = Manifest {
             version: env!("CARGO_PKG_VERSION"),
@@ -123,26 +119,20 @@ struct Written {
     out: BufWriter<File>,
     hash: Sha256,
     bytes: u64,
-    rows: u64,
-    oldest: Option<Timestamp>,
-    newest: Option<Timestamp>,
+    rows: Rows,
 }
 
 impl Written {
     fn to(file: File) -> Self {
         let out = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Self { out, hash: Sha256::new(), bytes: 0, rows: 0, oldest: None, newest: None }
+        Self { out, hash: Sha256::new(), bytes: 0, rows: Rows::default() }
     }
 
-    fn add(&mut self, bytes: &[u8], ts: Option<Timestamp>) -> io::Result<()> {
+    fn add(&mut self, bytes: &[u8], rows: Rows) -> io::Result<()> {
         self.out.write_all(bytes)?;
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
-        if ts.is_some() {
-            self.rows += 1;
-            self.oldest = self.oldest.or(ts);
-            self.newest = ts;
-        }
+        self.rows.append(rows);
         Ok(())
     }
 
@@ -154,7 +144,7 @@ impl Written {
         ambiguous: u64,
     ) -> io::Result<Records<'m>> {
         self.out.flush()?;
-        let Self { hash, bytes, rows, oldest, newest, .. } = self;
+        let Self { hash, bytes, rows: Rows { count: rows, first: oldest, last: newest }, .. } = self;
         let sha256 = hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         Ok(Records { file, format, columns, rows, bytes, sha256, oldest, newest, ambiguous })
     }

@@ -57,9 +57,9 @@ impl Shown {
         &self.counts.search
     }
 
-    /// Another record was written.
-    pub(super) fn count_written(&self) {
-        self.counts.written.fetch_add(1, Ordering::Relaxed);
+    /// So many more records were written.
+    pub(super) fn count_written(&self, records: u64) {
+        self.counts.written.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Clears the line for good: the answer follows.

@@ -20,9 +20,9 @@ use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS
 use crate::reader::record::Record;
 use crate::reader::search::{Coverage, Notice, Search};
 use crate::reader::sorted::{Order, Sorted};
+use crate::reader::stream::Rows;
 use crate::reader::view::{Column, View, Views};
 use crate::reader::when::{self, Zone};
-use crate::record::Timestamp;
 
 /// Damaged and foreign lines that are told one by one on a terminal; in a file, all are.
 const NOTICES_MAX: u64 = 20;
@@ -333,6 +333,13 @@ pub(super) struct Looking<'s> {
     pub(super) notice: &'s (dyn Fn(Notice<'_>) + Sync),
 }
 
+impl Looking<'_> {
+    /// The same, of what the listing saw and with all damage counted: asked twice, the answer is the same.
+    pub(super) fn exact(self) -> Self {
+        Self { search: self.search.strict().as_listed(), ..self }
+    }
+}
+
 /// Prints the records that match.
 pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
     let what = flags.what.prepare()?;
@@ -343,39 +350,54 @@ pub(super) fn query(flags: &QueryFlags) -> Result<ExitCode, Failure> {
     };
     let layout = flags.how.layout(&what)?;
     let limit = flags.limit.map(|limit| limit.saturating_add(flags.offset));
-    let ((), code) = what.search(|Looking { search, listing, shown, notice }| {
-        let (mut sorted, mut coverage) = search.sorted(order, limit)?;
-        for _ in 0..flags.offset {
-            if sorted.next_line(listing, &what.sources)?.is_none() {
-                break;
-            }
-        }
-        coverage.ambiguous += what.print(&mut sorted, listing, layout, shown)?;
-        coverage.unreadable += what.tell_lost(&sorted, listing, notice);
-        Ok(((), coverage))
-    })?;
+    let ((), code) = what.search(|looking| Ok(((), what.print(looking, (order, flags.offset, limit), layout)?)))?;
     Ok(code)
 }
 
 impl What {
-    /// Prints records; returns how many are ambiguous by what is shown of them, and not by what was asked for.
+    /// Prints records as [`What::write`] does.
     pub(super) fn print(
         &self,
-        sorted: &mut Sorted,
-        listing: &Listing,
+        looking: Looking<'_>,
+        which: (Order, usize, Option<usize>),
         layout: Layout,
-        shown: &Shown,
-    ) -> anyhow::Result<u64> {
-        if io::stdout().is_terminal() {
-            shown.clear();
-        }
-        let mut out = BufWriter::new(io::stdout().lock());
-        let ambiguous = self.encode(sorted, listing, layout, &mut |bytes, ts| {
-            ts.inspect(|_| shown.count_written());
+    ) -> anyhow::Result<Coverage> {
+        let (mut out, shown, is_terminal) = (BufWriter::new(io::stdout()), looking.shown, io::stdout().is_terminal());
+        let coverage = self.write(looking, which, layout, &mut |bytes, rows| {
+            if is_terminal {
+                shown.clear();
+            }
+            shown.count_written(rows.count);
             is_read_on(out.write_all(bytes))
         })?;
         is_read_on(out.flush())?;
-        Ok(ambiguous)
+        Ok(coverage)
+    }
+
+    /// Hands the bytes of the records that match, in order, but the first few of them and at most so many, to `write`; returns what was
+    /// looked at.
+    pub(super) fn write(
+        &self,
+        Looking { search, listing, notice, .. }: Looking<'_>,
+        (order, offset, limit): (Order, usize, Option<usize>),
+        layout: Layout,
+        write: &mut (impl FnMut(&[u8], Rows) -> anyhow::Result<bool> + Send),
+    ) -> anyhow::Result<Coverage> {
+        if offset == 0
+            && limit.is_none()
+            && let Some(coverage) = stream(&search, order, layout.clone(), write)?
+        {
+            return Ok(coverage);
+        }
+        let (mut sorted, mut coverage) = search.sorted(order, limit)?;
+        for _ in 0..offset {
+            if sorted.next_line(listing, &self.sources)?.is_none() {
+                break;
+            }
+        }
+        coverage.ambiguous += self.encode(&mut sorted, listing, layout, write)?;
+        coverage.unreadable += self.tell_lost(&sorted, listing, notice);
+        Ok(coverage)
     }
 
     /// Tells of which segments records could not be had again; returns how many.
@@ -387,9 +409,9 @@ impl What {
         sorted.lost().map(tell).count() as u64
     }
 
-    /// Hands the bytes of records in a format to `write`, with the time of each, until it wants no more; returns how many are ambiguous
-    /// by what is shown of them, and not by what was asked for.
-    pub(super) fn encode(
+    /// Hands the bytes of records in a format to `write`, until it wants no more; returns how many are ambiguous by what is shown of them,
+    /// and not by what was asked for.
+    fn encode(
         &self,
         sorted: &mut Sorted,
         listing: &Listing,
@@ -398,14 +420,14 @@ impl What {
     ) -> anyhow::Result<u64> {
         let (mut encoder, mut bytes) = (Encoder::new(layout), Vec::new());
         encoder.begin(&mut bytes);
-        if !write(&bytes, None)? {
+        if !write(&bytes, Rows::default())? {
             return Ok(0);
         }
         let (is_wanted, ambiguous) = self.encode_records(sorted, listing, &mut encoder, write)?;
         bytes.clear();
         encoder.end(&mut bytes);
         if is_wanted {
-            write(&bytes, None)?;
+            write(&bytes, Rows::default())?;
         }
         Ok(ambiguous)
     }
@@ -427,7 +449,9 @@ impl What {
             bytes.clear();
             let is_ambiguous = encoder.record(&record, &place, &mut bytes);
             ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
-            if !write(&bytes, Some(record.ts))? {
+            let mut row = Rows::default();
+            row.add(record.ts);
+            if !write(&bytes, row)? {
                 return Ok((false, ambiguous));
             }
         }
@@ -435,8 +459,37 @@ impl What {
     }
 }
 
-/// Is given bytes, with the time of the record that they are; tells whether it wants more.
-pub(super) type Take<'t> = dyn FnMut(&[u8], Option<Timestamp>) -> anyhow::Result<bool> + 't;
+/// Is given bytes, and which records they are; tells whether it wants more.
+pub(super) type Take<'t> = dyn FnMut(&[u8], Rows) -> anyhow::Result<bool> + 't;
+
+/// Hands the bytes of all records that match to `write`, encoded by several threads; nothing where the search or the format does not
+/// allow that.
+fn stream(
+    search: &Search<'_>,
+    order: Order,
+    layout: Layout,
+    write: &mut (impl FnMut(&[u8], Rows) -> anyhow::Result<bool> + Send),
+) -> anyhow::Result<Option<Coverage>> {
+    let mut encoder = Encoder::new(layout);
+    let Some(following) = encoder.following() else { return Ok(None) };
+    let mut begun = Vec::new();
+    encoder.begin(&mut begun);
+    let mut written = Ok(true);
+    let coverage = search.streamed(order, || following.clone(), Encoder::record, &mut |bytes, rows| {
+        if !begun.is_empty() {
+            written = write(&std::mem::take(&mut begun), Rows::default());
+        }
+        if matches!(written, Ok(true)) {
+            written = write(encoder.place_first(bytes), rows);
+        }
+        matches!(written, Ok(true))
+    });
+    if coverage.is_some() && written? {
+        encoder.end(&mut begun);
+        write(&begun, Rows::default())?;
+    }
+    Ok(coverage)
+}
 
 /// Whether there still is somebody who reads what was written: that `head` has seen enough is no fault.
 pub(super) fn is_read_on(written: io::Result<()>) -> anyhow::Result<bool> {

@@ -131,6 +131,12 @@ impl Filter {
             && workspace.is_none_or(|workspace| scope.holds(workspace))
     }
 
+    /// Whether records are chosen by their times and by where they lie, and few others are beside them.
+    pub(super) fn is_by_place(&self) -> bool {
+        let Criteria { events, conditions, category, texts, .. } = &self.criteria;
+        events.is_empty() && conditions.is_empty() && category.is_none() && texts.is_empty()
+    }
+
     /// Whose records there are.
     #[must_use]
     pub fn scope(&self) -> &Scope {

@@ -22,6 +22,7 @@ pub mod follow;
 mod scan;
 pub mod search;
 pub mod sorted;
+pub mod stream;
 
 pub mod manifest;
 pub mod output;

@@ -197,10 +197,10 @@ impl Layout {
 /// assert_eq!(out, b"index,message,meta,meta.x\r\n7,\"\"\"a\"\"\",\"{\"\"n\"\":1.0}\",\r\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Encoder(Form);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Form {
     Ndjson(Option<Columns>),
     Json { columns: Option<Columns>, is_first: bool },
@@ -228,6 +228,29 @@ impl Encoder {
             *is_safe = true;
         }
         self
+    }
+
+    /// An encoder of records that come behind others, for another thread: [`Encoder::place_first`] makes what it adds the beginning. A
+    /// table has none, as its widths hang on its first rows.
+    #[must_use]
+    pub fn following(&self) -> Option<Self> {
+        match &self.0 {
+            Form::Ndjson(columns) => Some(Self(Form::Ndjson(columns.clone()))),
+            Form::Json { columns, .. } => Some(Self(Form::Json { columns: columns.clone(), is_first: false })),
+            Form::Csv { columns, is_safe } => Some(Self(Form::Csv { columns: columns.clone(), is_safe: *is_safe })),
+            Form::Table(_) => None,
+        }
+    }
+
+    /// What an [`Encoder::following`] has added, as it is where this one has not added a record yet: without what would part it from
+    /// those before.
+    pub fn place_first<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        if let Form::Json { is_first, .. } = &mut self.0
+            && std::mem::take(is_first)
+        {
+            return bytes.strip_prefix(b",").unwrap_or(bytes);
+        }
+        bytes
     }
 
     /// Adds what comes before all records.
@@ -328,7 +351,7 @@ pub(crate) fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: 
     out.extend_from_slice(b"\r\n");
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Table {
     columns: Columns,
     zone: Zone,
@@ -340,7 +363,7 @@ struct Table {
 }
 
 /// What a terminal may be given.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Clone)]
 pub(crate) struct Cell {
     pub(crate) text: String,
     /// Columns of a terminal.

@@ -17,6 +17,7 @@ use super::listing::{Listing, Segment, Sources};
 use super::record::{Damage, Record};
 use super::scan::{Asked, Depth, Scan, Take};
 use super::sorted::{Key, Order, Sorted, Sorter, Spool};
+use super::stream::{self, Stream};
 use crate::record::{DAY_MS, Opened, Timestamp};
 
 /// What was looked at.
@@ -329,6 +330,32 @@ impl<'s> Search<'s> {
         Ok((Sorted::merge(order, limit, sorters, spool, listing)?, coverage))
     }
 
+    /// Hands all records that match to `take`, in order, as what `encode` adds of each, which says whether the record is ambiguous; it is
+    /// called by several threads with what `new` makes for each. Damaged lines are all seen, as with [`Search::strict`].
+    ///
+    /// `None`, and nothing is handed over: many records are left out by their lines, or the lines of a segment are packed, too long or not
+    /// in order. [`Search::sorted`] has them then.
+    pub fn streamed<E>(
+        &self,
+        order: Order,
+        new: impl Fn() -> E + Sync,
+        encode: impl Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>) -> bool + Sync,
+        take: stream::Take<'_>,
+    ) -> Option<Coverage> {
+        let Asked { filter, after, limits, .. } = &self.asked;
+        if !filter.is_by_place() || *filter.scope() != Scope::All || after.is_some() || limits.is_some() {
+            return None;
+        }
+        let candidates = self.matching();
+        let (asked, threads, memory_bytes) = (&self.asked, self.workers(), self.memory_bytes);
+        let stream = Stream { asked, order, candidates: &candidates, threads, memory_bytes };
+        let coverage = || {
+            self.announce(&candidates);
+            self.coverage()
+        };
+        stream.run(coverage, new, encode, take)
+    }
+
     /// The first few records in order: segments are read from the end at which those are, the most promising first, until no other can
     /// hold an earlier one.
     fn first(&self, order: Order, limit: usize) -> io::Result<(Sorted, Coverage)> {
@@ -422,8 +449,20 @@ impl<'s> Search<'s> {
         Coverage { segments, unreadable, ..Coverage::default() }
     }
 
-    /// The segments that may hold a match, by what their names say.
+    /// The segments that may hold a match, by what their names say; they are about to be read.
     fn candidates(&self) -> Vec<u32> {
+        let candidates = self.matching();
+        self.announce(&candidates);
+        candidates
+    }
+
+    fn announce(&self, candidates: &[u32]) {
+        self.asked.progress(|progress| (&progress.segments_total, candidates.len() as u64));
+        let bytes = || candidates.iter().map(|number| self.asked.segment(*number).bytes).sum();
+        self.asked.progress(|progress| (&progress.bytes_total, bytes()));
+    }
+
+    fn matching(&self) -> Vec<u32> {
         let range = self.asked.filter.range();
         let may_match = |segment: &Segment| {
             let times = times_by_name(segment);
@@ -431,14 +470,10 @@ impl<'s> Search<'s> {
             in_time && self.asked.may_be_in(segment)
         };
         let numbered = (0..).zip(&self.asked.listing.segments);
-        let candidates: Vec<u32> = numbered
+        numbered
             .filter(|(number, segment)| may_match(segment) && self.asked.limit(*number) > 0)
             .map(|(number, _)| number)
-            .collect();
-        self.asked.progress(|progress| (&progress.segments_total, candidates.len() as u64));
-        let bytes = || candidates.iter().map(|number| self.asked.segment(*number).bytes).sum();
-        self.asked.progress(|progress| (&progress.bytes_total, bytes()));
-        candidates
+            .collect()
     }
 }
 
