@@ -4,7 +4,7 @@
 //!   lines only where it finds something.
 //! - Memory is a [`Buffer`] of the caller's, for as many segments as they like, and a decoder where a segment is
 //!   compressed. A line over [`LINE_BYTES_MAX`] is told as [`Content::TooLong`] and never kept, and of its holes, which are
-//!   NULs that take no room on disk, nothing is read. What unpacks without end is not read to it ([`packed`]).
+//!   NULs that take no room on disk, nothing is read. What unpacks without end is not read to it (`packed`).
 //! - What is read is what was there at opening. A file that is cut meanwhile is read as far as it goes.
 //! - Lines have numbers in the direction of reading ([`Line::nth`]). Forwards that is the index, if the position that it
 //!   started from has the right one. Backwards the index is known once the lines have been counted
