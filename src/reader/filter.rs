@@ -11,6 +11,7 @@ use memchr::memmem::Finder;
 pub use super::error::FilterError;
 pub use super::field::Place;
 use super::field::{Field, Step, Value};
+use super::marks::MarkedLine;
 use super::number::Decimal;
 use super::record::{Record, canonical_ts};
 use super::view::{Column, InCategory};
@@ -101,7 +102,8 @@ impl Filter {
             && self.says_all_words(record)
     }
 
-    fn matches_members(&self, record: &Record<'_>) -> bool {
+    /// Whether a record is asked for, as far as its time, its members, and whose it is tell.
+    pub(super) fn matches_members(&self, record: &Record<'_>) -> bool {
         let Criteria { events, jobs, workspaces, scope, .. } = &self.criteria;
         let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
         self.range().contains(&record.ts)
@@ -111,10 +113,21 @@ impl Filter {
             && scope.holds(&record.workspace_id)
     }
 
+    /// Tells of each line of a block whether it might match, members apart; nothing is told if all lines might.
+    pub(super) fn sift(&self, block: &[u8], lines: &[MarkedLine], may_match: &mut Vec<bool>) {
+        may_match.clear();
+        if self.needles.len() > self.of_members || !self.words.is_empty() {
+            let mut ahead = self.ahead(block);
+            may_match.extend(
+                lines.iter().map(|line| line.has_backslash || ahead.may_hold(line.start..line.end, self.of_members)),
+            );
+        }
+    }
+
     /// Begins to look for what is asked for in lines that stand one behind another.
-    pub(super) fn ahead<'a>(&'a self, lines: &'a [u8]) -> Ahead<'a> {
+    fn ahead<'a>(&'a self, lines: &'a [u8]) -> Ahead<'a> {
         let count = self.needles.iter().map(Vec::len).sum::<usize>() + self.words.len();
-        Ahead { filter: self, lines, next: vec![None; count], backslash: None }
+        Ahead { filter: self, lines, next: vec![None; count] }
     }
 
     /// Whether a segment of this rank, in this job's folder and this workspace's directory if in one, may hold a record that matches:
@@ -158,7 +171,8 @@ impl Filter {
         if canonical_ts(line).is_some_and(|start| !self.range().contains(&start.at)) {
             return false;
         }
-        self.ahead(line).may_hold(0..line.len(), 0)
+        // With a backslash, anything may be.
+        self.ahead(line).may_hold(0..line.len(), 0) || memchr::memchr(b'\\', line).is_some()
     }
 
     /// The instants at which a record may match, both ends included; empty if there are none.
@@ -189,23 +203,17 @@ impl Filter {
 /// Lines that stand one behind another, and where the next of them is that holds what is looked for: most are passed over without a
 /// search of their own.
 #[derive(Debug)]
-pub(super) struct Ahead<'a> {
+struct Ahead<'a> {
     filter: &'a Filter,
     lines: &'a [u8],
     /// The place of each needle and then of each word behind all lines that were asked about; the end if there is none.
     next: Vec<Option<usize>>,
-    backslash: Option<usize>,
 }
 
 impl Ahead<'_> {
-    /// As [`Filter::may_match`], of a line that is a record with these members. Lines are asked about in their order.
-    pub(super) fn may_match(&mut self, record: &Record<'_>, line: Range<usize>) -> bool {
-        self.filter.matches_members(record) && self.may_hold(line, self.filter.of_members)
-    }
-
-    /// Whether a line holds what is looked for, the first few lists of needles apart, or may spell it in another way.
+    /// Whether a line holds what is looked for, the first few lists of needles apart.
     fn may_hold(&mut self, line: Range<usize>, lists: usize) -> bool {
-        let Self { filter: Filter { needles, words, .. }, lines, next, backslash } = self;
+        let Self { filter: Filter { needles, words, .. }, lines, next } = self;
         let (known, needles) = needles.split_at(lists);
         let mut at = known.iter().map(Vec::len).sum::<usize>();
         let holds_needles = needles.iter().all(|any| {
@@ -213,10 +221,8 @@ impl Ahead<'_> {
             at += any.len();
             any.iter().zip(&mut next[first..]).any(|(needle, next)| is_in(lines, &line, next, |rest| needle.find(rest)))
         });
-        let mut holds_words =
-            || words.iter().zip(&mut next[at..]).all(|(word, next)| is_in(lines, &line, next, |rest| word.find(rest)));
-        // With a backslash, anything may be.
-        (holds_needles && holds_words()) || is_in(lines, &line, backslash, |rest| memchr::memchr(b'\\', rest))
+        holds_needles
+            && words.iter().zip(&mut next[at..]).all(|(word, next)| is_in(lines, &line, next, |rest| word.find(rest)))
     }
 }
 

@@ -13,33 +13,56 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem::Finder;
-
+use super::marks::{MarkedLine, Marks};
 use super::record::{LineStart, Record, canonical_ts, utf8};
 use crate::record::json::Scanner;
 use crate::record::{LINE_BYTES_MAX, Timestamp};
 
+/// A block of whole lines that are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sight<'b> {
+    bytes: &'b [u8],
+    /// Its text, if all of it is UTF-8.
+    text: Option<&'b str>,
+    marks: &'b Marks,
+}
+
+impl<'b> Sight<'b> {
+    /// Sees the whole block at once.
+    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks) -> Self {
+        marks.read(bytes);
+        Self { bytes, text: utf8(bytes), marks }
+    }
+
+    pub(super) fn lines(&self) -> &'b [MarkedLine] {
+        self.marks.lines()
+    }
+
+    /// A line's bytes, without its newline.
+    pub(super) fn bytes(&self, line: &MarkedLine) -> &'b [u8] {
+        &self.bytes[line.start..line.end]
+    }
+
+    fn text(&self, line: &MarkedLine) -> Option<&'b str> {
+        self.text.map_or_else(|| utf8(self.bytes(line)), |text| Some(&text[line.start..line.end]))
+    }
+}
+
 /// How the lines of a segment go on behind their time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Likeness {
     /// Such as `,"jobId":"5003592","workspaceId":"651b3f72","event":"`; nothing before the first line was read in full.
     members: String,
     job_bytes: usize,
     workspace_bytes: usize,
     hour: Hour,
-    second_line: Finder<'static>,
-}
-
-impl Default for Likeness {
-    fn default() -> Self {
-        let (members, hour) = (String::new(), Hour::default());
-        Self { members, job_bytes: 0, workspace_bytes: 0, hour, second_line: Finder::new("}{\"ts\":") }
-    }
 }
 
 const JOB: &str = ",\"jobId\":\"";
 const WORKSPACE: &str = "\",\"workspaceId\":\"";
 const EVENT: &str = "\",\"event\":\"";
+const MESSAGE: &[u8] = b"\",\"message\":\"";
+const META: &[u8] = b"\",\"meta\":";
 
 impl Likeness {
     /// Remembers how a record is spelt. Only records whose place this is are remembered: what is like them is no foreign line.
@@ -52,40 +75,51 @@ impl Likeness {
         }
     }
 
-    /// The text of lines that are UTF-8 and hold no second line's beginning, seen of all of them at once.
-    pub(super) fn clean<'b>(&self, lines: &'b [u8]) -> Option<&'b str> {
-        utf8(lines).filter(|_| self.second_line.find(lines).is_none())
-    }
-
-    /// Tells the members of a line that passes the look; `clean` is its text if it was seen to be [`Likeness::clean`]. Its `meta` may hold
-    /// what is no JSON.
-    pub(super) fn look<'l>(&mut self, line: &'l [u8], clean: Option<&'l str>) -> Option<Record<'l>> {
-        if self.members.is_empty() || line.len() >= LINE_BYTES_MAX {
+    /// Tells the members of a line that passes the look. Its `meta` may hold what is no JSON.
+    pub(super) fn look<'b>(&mut self, sight: &Sight<'b>, at: &MarkedLine) -> Option<Record<'b>> {
+        let line = sight.bytes(at);
+        if !at.is_even || self.members.is_empty() || line.len() >= LINE_BYTES_MAX {
             return None;
         }
         let LineStart { at: ts, end } = self.hour.start(line)?;
-        if !line[end..].starts_with(self.members.as_bytes()) || !is_in_balance(&line[end..]) {
+        if !line[end..].starts_with(self.members.as_bytes()) {
             return None;
         }
-        let text = clean.or_else(|| self.clean(line))?;
-        let members = &text[end..];
-        let job_id = &members[JOB.len()..][..self.job_bytes];
-        let workspace_id = &members[JOB.len() + self.job_bytes + WORKSPACE.len()..][..self.workspace_bytes];
-        // The event's value begins behind its quote, which is the string's.
-        let mut scanner = Scanner::over(&members[self.members.len() - 1..]);
-        let event = scanner.string("").ok()?;
-        if !scanner.takes(b",\"message\":") {
-            return None;
-        }
-        let message = scanner.string("").ok()?;
-        if !scanner.takes(b",\"meta\":") || scanner.half_surrogate.is_some() {
-            return None;
-        }
-        let meta = scanner.rest().strip_suffix('}')?;
+        let text = sight.text(at)?;
+        let event_start = end + self.members.len();
+        let (event, message, meta) = if at.has_backslash {
+            // The event's value begins behind its quote, which is the string's.
+            let mut scanner = Scanner::over(&text[event_start - 1..]);
+            let event = scanner.string("").ok()?;
+            if !scanner.takes(&MESSAGE[1..MESSAGE.len() - 1]) {
+                return None;
+            }
+            let message = scanner.string("").ok()?;
+            if !scanner.takes(&META[1..]) || scanner.half_surrogate.is_some() {
+                return None;
+            }
+            (event.value(), message.value(), scanner.rest())
+        } else {
+            // Every quote is an end of a string.
+            let quote_from = |place: usize| sight.marks.quote_from(at.start + place) - at.start;
+            let event_end = quote_from(event_start);
+            let message_start = event_end + MESSAGE.len();
+            if !line.get(event_end..)?.starts_with(MESSAGE) {
+                return None;
+            }
+            let message_end = quote_from(message_start);
+            if !line.get(message_end..)?.starts_with(META) {
+                return None;
+            }
+            let meta = &text[message_end + META.len()..];
+            (text[event_start..event_end].into(), text[message_start..message_end].into(), meta)
+        };
+        let meta = meta.strip_suffix('}')?;
         if !meta.starts_with('{') || !meta.ends_with('}') {
             return None;
         }
-        let (event, message) = (event.value(), message.value());
+        let job_id = &text[end + JOB.len()..][..self.job_bytes];
+        let workspace_id = &text[end + JOB.len() + self.job_bytes + WORKSPACE.len()..][..self.workspace_bytes];
         Some(Record { line, ts, job_id: job_id.into(), workspace_id: workspace_id.into(), event, message, meta })
     }
 }
@@ -130,44 +164,6 @@ impl Hour {
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Whether a line, given from the end of its time on, closes as many brackets as it opens, and one more; and holds no control character.
-/// Brackets in strings count, too: the full parser knows better.
-// Apart from its caller, and in this form, compilers make vectors of it.
-#[inline(never)]
-fn is_in_balance(rest: &[u8]) -> bool {
-    /// So often a lane can count before it overflows.
-    const TIMES: usize = 120;
-    let (blocks, tail) = rest.as_chunks();
-    let mut end = [b' '; LANES];
-    end[..tail.len()].copy_from_slice(tail);
-    let (mut depths, mut least, mut depth) = ([0; LANES], [u8::MAX; LANES], 0);
-    count_brackets(&end, &mut depths, &mut least);
-    for blocks in blocks.chunks(TIMES) {
-        for block in blocks {
-            count_brackets(block, &mut depths, &mut least);
-        }
-        depth += depths.iter().map(|lane| i64::from(*lane)).sum::<i64>();
-        depths = [0; LANES];
-    }
-    depth += depths.iter().map(|lane| i64::from(*lane)).sum::<i64>();
-    // The brace that the line begins with stands before its time.
-    depth == -1 && least.iter().all(|byte| *byte >= b' ')
-}
-
-/// What is counted at once, each byte in a lane of its own.
-const LANES: usize = 32;
-
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "its loop is the body of its caller's")]
-fn count_brackets(block: &[u8; LANES], depths: &mut [i8; LANES], least: &mut [u8; LANES]) {
-    for lane in 0..LANES {
-        // The two kinds of brackets differ in this bit.
-        let bracket = block[lane] | 0x20;
-        depths[lane] += i8::from(bracket == b'{') - i8::from(bracket == b'}');
-        least[lane] = least[lane].min(block[lane]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -186,19 +182,39 @@ mod tests {
         likeness
     }
 
+    /// Looks at a line that stands alone, and among others; of those some may be no UTF-8.
+    fn looks(likeness: &mut Likeness, line: &[u8], check: impl Fn(Option<Record<'_>>)) {
+        for (before, behind) in [(&b""[..], &b""[..]), (b"{\"}\n\n", b"}\n"), (b"\xff\n", b"{\n")] {
+            let (block, mut marks) = ([before, line, b"\n", behind].concat(), Marks::default());
+            let sight = Sight::of(&block, &mut marks);
+            let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
+            check(likeness.look(&sight, at).filter(|_| sight.bytes(at) == line));
+        }
+    }
+
+    fn passes(likeness: &mut Likeness, line: &[u8]) -> bool {
+        let all = std::cell::Cell::new([0, 0]);
+        looks(likeness, line, |seen| {
+            let [yes, no] = all.get();
+            all.set(if seen.is_some() { [yes + 1, no] } else { [yes, no + 1] });
+        });
+        assert!(all.get().contains(&0), "the lines around it do not matter");
+        all.get()[0] > 0
+    }
+
     #[test]
     fn a_line_like_the_last_passes_and_is_the_record_that_the_parser_reads() {
         let other = LINE.replace("DATA_EXPORT", "caf\\u00e9").replace("09:12:44.381", "23:59:59.999");
         for line in [LINE, &other] {
-            assert_eq!(like(LINE).look(line.as_bytes(), None), Record::parse(line.as_bytes()).ok());
+            looks(&mut like(LINE), line.as_bytes(), |seen| assert_eq!(seen, Record::parse(line.as_bytes()).ok()));
         }
-        assert_eq!(Likeness::default().look(LINE.as_bytes(), None), None);
+        assert!(!passes(&mut Likeness::default(), LINE.as_bytes()));
     }
 
     #[test]
     fn what_kills_power_cuts_and_other_writers_leave_does_not_pass() {
         let mut likeness = like(LINE);
-        let mut passes = |line: &[u8]| likeness.look(line, None).is_some();
+        let mut passes = |line: &[u8]| passes(&mut likeness, line);
         assert!(passes(LINE.as_bytes()));
         for end in 0..LINE.len() {
             let torn = &LINE.as_bytes()[..end];
@@ -260,18 +276,20 @@ mod tests {
             for mut spelling in [Spelling::canonical(), Spelling::random(seed)] {
                 let mut likeness = like(&one.spell(&mut Spelling::canonical()));
                 let mut line = other.spell(&mut spelling).into_bytes();
-                let clean = likeness.clean(&line);
-                prop_assert_eq!(likeness.look(&line, None), likeness.look(&line, clean));
-                if let Some(seen) = likeness.look(&line, None) {
-                    prop_assert_eq!(Ok(seen), Record::parse(&line));
-                }
+                looks(&mut likeness, &line, |seen| {
+                    if let Some(seen) = seen {
+                        assert_eq!(Ok(seen), Record::parse(&line));
+                    }
+                });
                 for hurt in hurts {
                     line = damaged(line, hurt);
-                    let Some(seen) = likeness.look(&line, None) else { continue };
-                    let healed = [&line[..line.len() - seen.meta.len() - 1], b"{}}"].concat();
-                    let parsed = Record::parse(&healed).unwrap();
-                    prop_assert_eq!((parsed.ts, &parsed.job_id, &parsed.workspace_id), (seen.ts, &seen.job_id, &seen.workspace_id));
-                    prop_assert_eq!((&parsed.event, &parsed.message), (&seen.event, &seen.message));
+                    looks(&mut likeness, &line, |seen| {
+                        let Some(seen) = seen else { return };
+                        let healed = [&line[..line.len() - seen.meta.len() - 1], b"{}}"].concat();
+                        let parsed = Record::parse(&healed).unwrap();
+                        assert_eq!((parsed.ts, &parsed.job_id, &parsed.workspace_id), (seen.ts, &seen.job_id, &seen.workspace_id));
+                        assert_eq!((&parsed.event, &parsed.message), (&seen.event, &seen.message));
+                    });
                 }
             }
         }

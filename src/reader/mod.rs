@@ -8,6 +8,7 @@ pub mod listing;
 
 pub mod error;
 mod look;
+mod marks;
 pub mod number;
 pub mod record;
 

@@ -3,14 +3,15 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::filter::{Ahead, Filter, Place, Scope};
-use super::lines::{Backwards, Block, Bounds, Buffer, Content, Forwards, Line, OpenSegment, Span};
+use super::filter::{Filter, Place, Scope};
+use super::lines::{Backwards, Block, Bounds, Buffer, Content, Forwards, Line, OpenSegment, Span, to_u64};
 use super::listing::{Listing, Segment, Sources};
-use super::look::Likeness;
+use super::look::{Likeness, Sight};
+use super::marks::Marks;
 use super::record::{Damage, Record};
 use super::search::{After, Coverage, Found, Notice, Progress};
 use crate::record::{Compression, Timestamp};
@@ -234,7 +235,7 @@ impl<'s> Scan<'s> {
         let is_plain = self.open.compression() == Compression::Plain;
         let filter = self.asked.filter;
         let is_forwards = matches!(lines, Direction::Forwards(_));
-        let mut likeness = Likeness::default();
+        let (mut likeness, mut marks, mut may_match) = (Likeness::default(), Marks::default(), Vec::new());
         while let Some(block) = lines.next_block()? {
             coverage.bytes += block.bytes;
             if is_plain {
@@ -242,22 +243,28 @@ impl<'s> Scan<'s> {
             }
             let damage = match block.content {
                 Content::Lines(bytes) => {
-                    let clean = if self.asked.is_strict { None } else { likeness.clean(bytes) };
-                    let mut ahead = filter.ahead(bytes);
-                    for line in block.lines() {
-                        let start = usize::try_from(line.offset - block.offset).expect("it lies in the block");
-                        let at = start..start + line.bytes.len();
-                        let clean = clean.map(|text| &text[at.clone()]);
-                        // Backwards, what is ahead was seen before.
-                        let mut alone;
-                        let (ahead, at) = if is_forwards {
-                            (&mut ahead, at)
-                        } else {
-                            alone = filter.ahead(line.bytes);
-                            (&mut alone, 0..line.bytes.len())
+                    let sight = Sight::of(bytes, &mut marks);
+                    filter.sift(bytes, sight.lines(), &mut may_match);
+                    let count = sight.lines().len();
+                    for nth in 0..count {
+                        let number = if is_forwards { nth } else { count - nth - 1 };
+                        let at = &sight.lines()[number];
+                        let line = Line {
+                            nth: block.nth + to_u64(nth),
+                            offset: block.offset + to_u64(at.start),
+                            bytes: sight.bytes(at),
                         };
-                        let sight = Sight { clean, ahead, at };
-                        if self.line((&line, index(line.nth)), sight, &mut likeness, coverage, take).is_break() {
+                        let may_match = may_match.get(number).is_none_or(|may_match| *may_match);
+                        let look = (!self.asked.is_strict).then(|| likeness.look(&sight, at)).flatten();
+                        coverage.lines += 1;
+                        let flow = match look {
+                            Some(record) if !may_match || !filter.matches_members(&record) => continue,
+                            Some(record) if self.depth == Depth::Look => {
+                                self.record(&record, &line, index, coverage, take)
+                            }
+                            _ => self.line(&line, index, &mut likeness, coverage, take),
+                        };
+                        if flow.is_break() {
                             return Ok(ControlFlow::Break(()));
                         }
                     }
@@ -278,39 +285,30 @@ impl<'s> Scan<'s> {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Reads a line in full.
     fn line(
         &self,
-        (line, index): (&Line<'_>, u64),
-        sight: Sight<'_, '_>,
+        line: &Line<'_>,
+        index: &dyn Fn(u64) -> u64,
         likeness: &mut Likeness,
         coverage: &mut Coverage,
         take: Take<'_>,
     ) -> ControlFlow<()> {
-        coverage.lines += 1;
         if line.bytes.is_empty() {
             return ControlFlow::Continue(());
-        }
-        let looked_at = if self.asked.is_strict { None } else { likeness.look(line.bytes, sight.clean) };
-        if let Some(record) = looked_at {
-            if !sight.ahead.may_match(&record, sight.at) {
-                return ControlFlow::Continue(());
-            }
-            if self.depth == Depth::Look {
-                return self.record(&record, (line, index), coverage, take);
-            }
         }
         match Record::parse(line.bytes) {
             Ok(record) if self.segment.is_foreign(&record, self.asked.sources) => {
                 coverage.foreign += 1;
-                (self.asked.notice)(Notice::Foreign { segment: &self.path, index });
+                (self.asked.notice)(Notice::Foreign { segment: &self.path, index: index(line.nth) });
                 ControlFlow::Continue(())
             }
             Ok(record) => {
                 likeness.learn(&record);
-                self.record(&record, (line, index), coverage, take)
+                self.record(&record, line, index, coverage, take)
             }
             Err(damage) => {
-                self.damaged(index, damage, coverage);
+                self.damaged(index(line.nth), damage, coverage);
                 ControlFlow::Continue(())
             }
         }
@@ -320,11 +318,13 @@ impl<'s> Scan<'s> {
     fn record(
         &self,
         record: &Record<'_>,
-        (line, index): (&Line<'_>, u64),
+        line: &Line<'_>,
+        index: &dyn Fn(u64) -> u64,
         coverage: &mut Coverage,
         take: Take<'_>,
     ) -> ControlFlow<()> {
         let filter = self.asked.filter;
+        let index = index(line.nth);
         let place = Place { segment: &self.path, index, rank: self.segment.name.rank() };
         let is_seen = || self.asked.after.is_some_and(|after| !after.is_before(record.ts, self.segment, index));
         if !filter.matches(record, &place) || is_seen() {
@@ -340,14 +340,6 @@ impl<'s> Scan<'s> {
         coverage.damaged += 1;
         (self.asked.notice)(Notice::Damaged { segment: &self.path, index, damage });
     }
-}
-
-/// What is known of a line from those around it.
-struct Sight<'a, 'b> {
-    clean: Option<&'b str>,
-    ahead: &'a mut Ahead<'b>,
-    /// Where it lies in what is looked at ahead.
-    at: Range<usize>,
 }
 
 /// The lines of a segment in either direction.

@@ -466,7 +466,7 @@ fn count_newlines(bytes: &[u8]) -> u64 {
     to_u64(memchr_iter(b'\n', bytes).count())
 }
 
-fn to_u64(bytes: usize) -> u64 {
+pub(super) fn to_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).expect("a length in memory fits")
 }
 
