@@ -102,8 +102,14 @@ impl Filter {
             && self.says_all_words(record)
     }
 
-    /// Whether a record is asked for, as far as its time, its members, and whose it is tell.
-    pub(super) fn matches_members(&self, record: &Record<'_>) -> bool {
+    /// Whether a record of this time and event (`None` if it is not known) might match.
+    pub(super) fn may_match_at(&self, ts: Timestamp, event: Option<&[u8]>) -> bool {
+        let Criteria { events, .. } = &self.criteria;
+        let is_wanted = |event: &[u8]| events.is_empty() || events.iter().any(|wanted| wanted.as_bytes() == event);
+        self.range().contains(&ts) && event.is_none_or(is_wanted)
+    }
+
+    fn matches_members(&self, record: &Record<'_>) -> bool {
         let Criteria { events, jobs, workspaces, scope, .. } = &self.criteria;
         let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
         self.range().contains(&record.ts)

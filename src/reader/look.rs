@@ -62,7 +62,7 @@ const JOB: &str = ",\"jobId\":\"";
 const WORKSPACE: &str = "\",\"workspaceId\":\"";
 const EVENT: &str = "\",\"event\":\"";
 const MESSAGE: &[u8] = b"\",\"message\":\"";
-const META: &[u8] = b"\",\"meta\":";
+const META: &[u8] = b"\",\"meta\":{";
 
 impl Likeness {
     /// Remembers how a record is spelt. Only records whose place this is are remembered: what is like them is no foreign line.
@@ -75,8 +75,8 @@ impl Likeness {
         }
     }
 
-    /// Tells the members of a line that passes the look. Its `meta` may hold what is no JSON.
-    pub(super) fn look<'b>(&mut self, sight: &Sight<'b>, at: &MarkedLine) -> Option<Record<'b>> {
+    /// Tells where the members are of a line that passes the look. Its `meta` may hold what is no JSON.
+    pub(super) fn look<'b>(&mut self, sight: &Sight<'b>, at: &MarkedLine) -> Option<Look<'b>> {
         let line = sight.bytes(at);
         if !at.is_even || self.members.is_empty() || line.len() >= LINE_BYTES_MAX {
             return None;
@@ -86,41 +86,78 @@ impl Likeness {
             return None;
         }
         let text = sight.text(at)?;
-        let event_start = end + self.members.len();
-        let (event, message, meta) = if at.has_backslash {
-            // The event's value begins behind its quote, which is the string's.
-            let mut scanner = Scanner::over(&text[event_start - 1..]);
-            let event = scanner.string("").ok()?;
-            if !scanner.takes(&MESSAGE[1..MESSAGE.len() - 1]) {
-                return None;
-            }
-            let message = scanner.string("").ok()?;
-            if !scanner.takes(&META[1..]) || scanner.half_surrogate.is_some() {
-                return None;
-            }
-            (event.value(), message.value(), scanner.rest())
-        } else {
-            // Every quote is an end of a string.
-            let quote_from = |place: usize| sight.marks.quote_from(at.start + place) - at.start;
-            let event_end = quote_from(event_start);
-            let message_start = event_end + MESSAGE.len();
-            if !line.get(event_end..)?.starts_with(MESSAGE) {
-                return None;
-            }
-            let message_end = quote_from(message_start);
-            if !line.get(message_end..)?.starts_with(META) {
-                return None;
-            }
-            let meta = &text[message_end + META.len()..];
-            (text[event_start..event_end].into(), text[message_start..message_end].into(), meta)
-        };
-        let meta = meta.strip_suffix('}')?;
-        if !meta.starts_with('{') || !meta.ends_with('}') {
+        let event = Part::from(sight, at, end + self.members.len())?;
+        if !line[event.end..].starts_with(MESSAGE) {
             return None;
         }
-        let job_id = &text[end + JOB.len()..][..self.job_bytes];
-        let workspace_id = &text[end + JOB.len() + self.job_bytes + WORKSPACE.len()..][..self.workspace_bytes];
-        Some(Record { line, ts, job_id: job_id.into(), workspace_id: workspace_id.into(), event, message, meta })
+        let message = Part::from(sight, at, event.end + MESSAGE.len())?;
+        (line[message.end..].starts_with(META) && line.ends_with(b"}}")).then_some(Look { text, ts, event, message })
+    }
+
+    /// The record of a line that was looked at just now.
+    pub(super) fn record<'b>(&self, look: &Look<'b>) -> Record<'b> {
+        let Look { text, ts, event, message } = look;
+        let job = event.start - self.members.len() + JOB.len();
+        let workspace = job + self.job_bytes + WORKSPACE.len();
+        Record {
+            line: text.as_bytes(),
+            ts: *ts,
+            job_id: text[job..job + self.job_bytes].into(),
+            workspace_id: text[workspace..workspace + self.workspace_bytes].into(),
+            event: event.value(text),
+            message: message.value(text),
+            meta: &text[message.end + META.len() - 1..text.len() - 1],
+        }
+    }
+}
+
+/// What a look at a line has told.
+#[derive(Debug)]
+pub(super) struct Look<'b> {
+    text: &'b str,
+    /// The line's time.
+    pub(super) ts: Timestamp,
+    event: Part,
+    message: Part,
+}
+
+impl Look<'_> {
+    /// The line's event; `None` if it is spelt with escapes.
+    pub(super) fn event(&self) -> Option<&[u8]> {
+        (!self.event.is_escaped).then(|| &self.text.as_bytes()[self.event.start..self.event.end])
+    }
+}
+
+/// Where the value of a string is in a line.
+#[derive(Debug)]
+struct Part {
+    start: usize,
+    /// That of the quote behind it.
+    end: usize,
+    is_escaped: bool,
+}
+
+impl Part {
+    /// The string whose value begins there, behind its quote.
+    fn from(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
+        let line = sight.bytes(at);
+        let end = sight.marks.quote_from(at.start + start) - at.start;
+        let value = line.get(start..end)?;
+        if !at.has_backslash || memchr::memchr(b'\\', value).is_none() {
+            return Some(Self { start, end, is_escaped: false });
+        }
+        // A quote that was found may be no end.
+        let mut scanner = Scanner::over(&sight.text(at)?[start - 1..]);
+        let end = scanner.string("").map(|_| start - 1 + scanner.offset() - 1).ok()?;
+        scanner.half_surrogate.is_none().then_some(Self { start, end, is_escaped: true })
+    }
+
+    fn value<'b>(&self, text: &'b str) -> Cow<'b, str> {
+        if !self.is_escaped {
+            return text[self.start..self.end].into();
+        }
+        let string = Scanner::over(&text[self.start - 1..]).string("");
+        string.expect("it was scanned before").value()
     }
 }
 
@@ -141,13 +178,15 @@ impl Hour {
         let end = Self::BYTES + Self::MINUTES.len();
         let of_this = |line: &[u8]| {
             let minutes: &[u8; Self::MINUTES.len()] = line.get(Self::BYTES..end)?.try_into().ok()?;
-            let digit = |at: usize| i64::from(minutes[at]) - i64::from(b'0');
-            let is_spelt = minutes.iter().zip(Self::MINUTES).all(|(byte, like)| match like {
-                b'0' => byte.is_ascii_digit(),
-                other => byte == other,
-            });
-            let (minute, second) = (digit(0) * 10 + digit(1), digit(3) * 10 + digit(4));
-            let ms = ((minute * 60 + second) * 10 + digit(6)) * 100 + digit(7) * 10 + digit(8);
+            let (most, [last, b'Z', b'"']) = minutes.split_first_chunk()? else { return None };
+            // Bytes that are digits become their values, separators 0.
+            let digits = u64::from_le_bytes(*most) ^ u64::from_le_bytes(*b"00:00.00");
+            // What is greater than 9, or of a separator greater than 0, sets the high bit of its byte.
+            let excess = digits.wrapping_add(u64::from_le_bytes([0x76, 0x76, 0x7F, 0x76, 0x76, 0x7F, 0x76, 0x76]));
+            let is_spelt = (digits | excess) & u64::from_le_bytes([0x80; 8]) == 0 && last.is_ascii_digit();
+            let [m10, m, _, s10, s, _, ms100, ms10] = digits.to_le_bytes().map(i64::from);
+            let (minute, second, ms) = (m10 * 10 + m, s10 * 10 + s, ms100 * 100 + ms10 * 10 + i64::from(last & 0xF));
+            let ms = (minute * 60 + second) * 1000 + ms;
             (is_spelt && minute < 60 && second < 60).then(|| Timestamp::from_millis(self.begins_ms + ms))
         };
         if line.starts_with(&self.spelt) {
@@ -188,7 +227,8 @@ mod tests {
             let (block, mut marks) = ([before, line, b"\n", behind].concat(), Marks::default());
             let sight = Sight::of(&block, &mut marks);
             let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
-            check(likeness.look(&sight, at).filter(|_| sight.bytes(at) == line));
+            let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
+            check(look.map(|look| likeness.record(&look)));
         }
     }
 

@@ -40,8 +40,8 @@ impl Marks {
     /// Looks at a block of whole lines, each with its newline.
     pub(super) fn read(&mut self, block: &[u8]) {
         let Self { level, quotes, lines } = self;
-        quotes.clear();
         lines.clear();
+        quotes.resize(block.len().div_ceil(BYTES), 0);
         dispatch!(*level, simd => read(simd, block, quotes, lines));
     }
 
@@ -96,16 +96,16 @@ impl Seen {
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "`dispatch` compiles it for each kind of processor")]
-fn read<S: Simd>(simd: S, block: &[u8], quotes: &mut Vec<u64>, lines: &mut Vec<MarkedLine>) {
+fn read<S: Simd>(simd: S, block: &[u8], quotes: &mut [u64], lines: &mut Vec<MarkedLine>) {
     let (chunks, tail) = block.as_chunks::<BYTES>();
     // Behind the last newline is nothing.
     let mut last = [b' '; BYTES];
     last[..tail.len()].copy_from_slice(tail);
     let last = (!tail.is_empty()).then_some(&last);
     let (mut seen, mut start, mut closed_before) = (Seen::default(), 0, 0);
-    for (number, chunk) in chunks.iter().chain(last).enumerate() {
+    for (number, (chunk, quotes)) in chunks.iter().chain(last).zip(quotes).enumerate() {
         let bytes: u8x64<S> = (*chunk).simd_into(simd);
-        quotes.push(bytes.simd_eq(b'"').to_bitmask());
+        *quotes = bytes.simd_eq(b'"').to_bitmask();
         // The two kinds of brackets differ in this bit.
         let brackets = bytes | 0x20;
         let (opening, closing) = (brackets.simd_eq(b'{').to_bitmask(), brackets.simd_eq(b'}').to_bitmask());

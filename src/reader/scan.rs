@@ -241,11 +241,12 @@ impl<'s> Scan<'s> {
             if is_plain {
                 self.told(block.bytes);
             }
+            let mut count = 0;
             let damage = match block.content {
                 Content::Lines(bytes) => {
                     let sight = Sight::of(bytes, &mut marks);
                     filter.sift(bytes, sight.lines(), &mut may_match);
-                    let count = sight.lines().len();
+                    count = sight.lines().len();
                     for nth in 0..count {
                         let number = if is_forwards { nth } else { count - nth - 1 };
                         let at = &sight.lines()[number];
@@ -258,9 +259,9 @@ impl<'s> Scan<'s> {
                         let look = (!self.asked.is_strict).then(|| likeness.look(&sight, at)).flatten();
                         coverage.lines += 1;
                         let flow = match look {
-                            Some(record) if !may_match || !filter.matches_members(&record) => continue,
-                            Some(record) if self.depth == Depth::Look => {
-                                self.record(&record, &line, index, coverage, take)
+                            Some(look) if !may_match || !filter.may_match_at(look.ts, look.event()) => continue,
+                            Some(look) if self.depth == Depth::Look => {
+                                self.record(&likeness.record(&look), &line, index, coverage, take)
                             }
                             _ => self.line(&line, index, &mut likeness, coverage, take),
                         };
@@ -277,6 +278,9 @@ impl<'s> Scan<'s> {
             if let Some(damage) = damage {
                 coverage.lines += 1;
                 self.damaged(index(block.nth), damage, coverage);
+            }
+            if let Direction::Forwards(lines) = lines {
+                lines.counted(to_u64(count));
             }
             if self.is_stopped() {
                 break;

@@ -229,7 +229,17 @@ impl OpenSegment {
     /// As [`Forwards::next_block`], of what lies before the span.
     pub fn forwards<'a>(&'a self, span: Span, buffer: &'a mut Buffer) -> io::Result<Forwards<'a>> {
         let input = self.input(span, buffer)?;
-        Ok(Forwards { input, buffer, start: 0, scanned: 0, end: 0, skipped: 0, at: span.from, is_done: false })
+        Ok(Forwards {
+            input,
+            buffer,
+            start: 0,
+            scanned: 0,
+            end: 0,
+            uncounted: 0..0,
+            skipped: 0,
+            at: span.from,
+            is_done: false,
+        })
     }
 
     /// Reads lines from the last to the first. `None` if the segment is compressed: that can be read forwards only.
@@ -365,6 +375,8 @@ pub struct Forwards<'a> {
     start: usize,
     scanned: usize,
     end: usize,
+    /// Of the buffer: the last block, if its lines are not in `at` yet.
+    uncounted: std::ops::Range<usize>,
     /// Bytes of the next line that were dropped, as it is too long.
     skipped: usize,
     /// Where the next line begins in the segment.
@@ -380,6 +392,8 @@ impl Forwards<'_> {
     /// [`io::ErrorKind::UnexpectedEof`] if a compressed stream is damaged; [`io::ErrorKind::FileTooLarge`] if it unpacks to more
     /// than any log does. All lines before were told; none comes after.
     pub fn next_block(&mut self) -> io::Result<Option<Block<'_>>> {
+        self.at = self.position();
+        self.uncounted = 0..0;
         let at = self.at;
         let found = self.advance();
         if !matches!(found, Ok(Some(Found::Lines { .. } | Found::TooLong))) {
@@ -398,7 +412,14 @@ impl Forwards<'_> {
     /// Where the next line begins: whoever follows a file goes on from there.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.at
+        let lines = count_newlines(&self.buffer.bytes[self.uncounted.clone()]);
+        Position { index: self.at.index + lines, ..self.at }
+    }
+
+    /// Tells how many lines the last block had; else they are counted.
+    pub(super) fn counted(&mut self, lines: u64) {
+        self.at.index += lines;
+        self.uncounted = 0..0;
     }
 
     fn advance(&mut self) -> io::Result<Option<Found>> {
@@ -437,8 +458,8 @@ impl Forwards<'_> {
         let (end, bytes, lines, found) = if length > LINE_BYTES_MAX {
             (first + 1, length, 1, Found::TooLong)
         } else {
-            let lines = count_newlines(&self.buffer.bytes[start..=last]);
-            (last + 1, last + 1 - start, lines, Found::Lines { start, end: last + 1 })
+            self.uncounted = start..last + 1;
+            (last + 1, last + 1 - start, 0, Found::Lines { start, end: last + 1 })
         };
         (self.start, self.scanned, self.skipped) = (end, end, 0);
         self.at = Position { offset: self.at.offset + to_u64(bytes), index: self.at.index + lines };
