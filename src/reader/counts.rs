@@ -23,7 +23,7 @@ use foldhash::quality::RandomState;
 use tempfile::SpooledTempFile;
 
 use super::field::{Field, Value};
-use super::fields::Fields;
+use super::fields::{Fields, emptied};
 use super::number::Decimal;
 use super::scan::Depth;
 use super::search::{Coverage, Found, Search};
@@ -100,11 +100,13 @@ pub struct More {
 pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Coverage)> {
     let ready = Fields::new(fields);
     let (merge, coverage) = count(search, |found, table| {
-        for (group, value) in table.values(&ready, found).into_iter().enumerate() {
+        let values = table.values(&ready, found);
+        for (group, value) in values.iter().enumerate() {
             if let Some(value) = value {
-                table.add(group, (group as u64, Some(kind_and_text(Some(&value)))))?;
+                table.add(group, (group as u64, Some(kind_and_text(Some(value)))))?;
             }
         }
+        table.room = emptied(values);
         Ok(())
     })?;
     Ok((Facets::of(fields.len(), merge, VALUES_MAX)?, coverage))
@@ -217,7 +219,9 @@ pub fn histogram(
     let (merge, coverage) = count(search, |found, table| {
         let start = interval.start(found.record.ts, zone).millis().cast_unsigned();
         let values = by.as_ref().map(|field| table.values(field, found));
-        table.add(0, (start, values.as_deref().map(|values| kind_and_text(values[0].as_ref()))))
+        table.add(0, (start, values.as_deref().map(|values| kind_and_text(values[0].as_ref()))))?;
+        table.room = emptied(values.unwrap_or_default());
+        Ok(())
     })?;
     let mut spool = Spool::new();
     for entry in merge {
@@ -284,6 +288,8 @@ struct Table<'r> {
     bytes_max: usize,
     /// The key that is looked for.
     key: Vec<u8>,
+    /// For the values of a record.
+    room: Vec<Option<Value<'static>>>,
     runs: &'r Mutex<Runs>,
     /// The present record is ambiguous.
     is_ambiguous: bool,
@@ -294,12 +300,12 @@ struct Table<'r> {
 impl<'r> Table<'r> {
     fn new(runs: &'r Mutex<Runs>, bytes_max: usize) -> Self {
         let (counts, recent, key) = (HashMap::default(), Vec::new(), Vec::new());
-        Self { counts, recent, bytes: 0, bytes_max, key, runs, is_ambiguous: false, ambiguous: 0 }
+        Self { counts, recent, bytes: 0, bytes_max, key, room: Vec::new(), runs, is_ambiguous: false, ambiguous: 0 }
     }
 
     /// The values that fields of a record have for counting.
     fn values<'v>(&mut self, fields: &Fields, found: &Found<'v>) -> Vec<Option<Value<'v>>> {
-        let (values, is_ambiguous) = fields.last(found.record, &found.place);
+        let (values, is_ambiguous) = fields.last(found.record, &found.place, std::mem::take(&mut self.room));
         self.is_ambiguous |= is_ambiguous;
         values
     }

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::error::FilterError;
-use super::record::{Record, key};
+use super::record::Record;
+use super::skim::Skim;
 use super::view::Column;
 use super::when::Zone;
 use crate::record::Timestamp;
-use crate::record::json::{self, DEPTH_MAX, Kind, Scanner, Stop, write_compact, write_string};
+use crate::record::json::{self, DEPTH_MAX, Kind, Scanner, write_compact, write_string};
 
 /// Where a record lies: the fields that no line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,13 +243,12 @@ impl Field {
             Self::Index => Value::Number(place.index.to_string().into()),
             Self::Rank => Value::Number(place.rank.to_string().into()),
             Self::Column(column) => return column.each(record, place, &mut |value| found(Some(value))),
-            Self::Meta(steps) if !may_be_in(steps, record.meta) => return false,
             // No value lies so deep.
             Self::Meta(steps) if steps.len() > PATH_MAX => return false,
             Self::Meta(steps) => {
-                let mut walk = Walk { scanner: Scanner::over(record.meta), found, is_ambiguous: false };
-                // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
-                let _whole = walk.to(steps).is_ok();
+                let mut walk = Walk { skim: Skim::over(record.meta), found, is_ambiguous: false };
+                // A record's `meta` is JSON; of what is none, what was found before it ended counts.
+                let _whole = walk.to(steps);
                 return walk.is_ambiguous;
             }
         }));
@@ -311,18 +311,9 @@ impl Step {
     }
 }
 
-/// Whether a path may lead to something: without a backslash, a key is spelt as it is. Views ask for many paths that are not there.
-fn may_be_in(path: &[Step], meta: &str) -> bool {
-    let is_there = |step: &Step| match step {
-        Step::Key(key) => memchr::memmem::find(meta.as_bytes(), key.as_bytes()).is_some(),
-        Step::Item(_) => true,
-    };
-    path.iter().all(is_there) || memchr::memchr(b'\\', meta.as_bytes()).is_some()
-}
-
 /// A way through `meta` to the values at a path.
 struct Walk<'v, F> {
-    scanner: Scanner<'v>,
+    skim: Skim<'v>,
     found: F,
     is_ambiguous: bool,
 }
@@ -330,70 +321,41 @@ struct Walk<'v, F> {
 impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
     /// Goes over the value that begins here, handing over what lies in it at the path. It goes as deep as the value,
     /// which nests at most 128 levels, however long the path.
-    fn to(&mut self, path: &[Step]) -> Result<(), Stop> {
-        let open = self.scanner.peek();
-        match path {
-            [] => {
-                (self.found)(Some(self.scanner.value()?.into()));
-                Ok(())
-            }
-            [Step::Key(name), rest @ ..] if open == Some(b'{') => {
+    fn to(&mut self, path: &[Step]) -> Option<()> {
+        match (path, self.skim.peek()?) {
+            ([], _) => (self.found)(Some(self.skim.value()?)),
+            ([Step::Key(name), rest @ ..], b'{') => {
                 let mut times = 0;
-                items(
-                    self,
-                    |walk| &mut walk.scanner,
-                    b'}',
-                    |walk, _| {
-                        if key(&mut walk.scanner)?.value() != *name {
-                            return walk.skip();
-                        }
+                let mut more = self.skim.enter();
+                while more {
+                    if self.skim.key()?.is(name) {
                         times += 1;
                         if times > 1 {
-                            (walk.found)(None);
+                            self.is_ambiguous = true;
+                            (self.found)(None);
                         }
-                        walk.to(rest)
-                    },
-                )?;
-                self.is_ambiguous |= times > 1;
-                Ok(())
+                        self.to(rest)?;
+                    } else {
+                        self.skim.skip()?;
+                    }
+                    more = self.skim.next_item();
+                }
             }
-            [Step::Item(wanted), rest @ ..] if open == Some(b'[') => items(
-                self,
-                |walk| &mut walk.scanner,
-                b']',
-                |walk, item| if item == *wanted { walk.to(rest) } else { walk.skip() },
-            ),
-            _ => self.skip(),
+            ([Step::Item(wanted), rest @ ..], b'[') => {
+                let (mut number, mut more) = (0, self.skim.enter());
+                while more {
+                    if number == *wanted {
+                        self.to(rest)?;
+                    } else {
+                        self.skim.skip()?;
+                    }
+                    (number, more) = (number + 1, self.skim.next_item());
+                }
+            }
+            _ => _ = self.skim.skip()?,
         }
+        Some(())
     }
-
-    fn skip(&mut self) -> Result<(), Stop> {
-        self.scanner.value().map(|_| ())
-    }
-}
-
-/// Goes over what stands between brackets; `item` takes one item and is told its number.
-pub(super) fn items<'v, W>(
-    walk: &mut W,
-    scanner: impl Fn(&mut W) -> &mut Scanner<'v>,
-    close: u8,
-    mut item: impl FnMut(&mut W, usize) -> Result<(), Stop>,
-) -> Result<(), Stop> {
-    scanner(walk).take(if close == b'}' { b'{' } else { b'[' }, "expected a bracket")?;
-    scanner(walk).skip_space();
-    if scanner(walk).takes(&[close]) {
-        return Ok(());
-    }
-    for number in 0.. {
-        item(walk, number)?;
-        scanner(walk).skip_space();
-        if scanner(walk).takes(&[close]) {
-            break;
-        }
-        scanner(walk).take(b',', "expected `,`")?;
-        scanner(walk).skip_space();
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Several fields of a record at once: `meta` is gone through once for all paths into it.
 
-use super::field::{Field, PATH_MAX, Place, Step, Value, items};
-use super::record::{Record, key};
-use crate::record::json::{Scanner, Stop};
+use super::field::{Field, PATH_MAX, Place, Step, Value};
+use super::record::Record;
+use super::skim::Skim;
 
 /// Fields made ready for many records.
 #[derive(Debug)]
@@ -37,22 +37,34 @@ impl Fields {
     }
 
     /// The value of each field, as [`Field::last`] has it; and whether the record is ambiguous, as a key of a path is there more than
-    /// once in one object.
-    pub(super) fn last<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> (Vec<Option<Value<'v>>>, bool) {
-        let mut values = vec![None; self.count];
+    /// once in one object. The values come in the room of others that nobody needs any more.
+    pub(super) fn last<'v>(
+        &self,
+        record: &'v Record<'_>,
+        place: &Place<'v>,
+        room: Vec<Option<Value<'_>>>,
+    ) -> (Vec<Option<Value<'v>>>, bool) {
+        let mut values = emptied(room);
+        values.resize(self.count, None);
         let mut is_ambiguous = false;
         for (number, field) in &self.others {
             let (last, repeated) = field.last_of(record, place);
             values[*number] = last;
             is_ambiguous |= repeated;
         }
-        let mut walk = Walk { scanner: Scanner::over(record.meta), values, begun: Vec::new(), is_ambiguous };
+        let mut walk = Walk { skim: Skim::over(record.meta), values, begun: Vec::new(), is_ambiguous };
         if !self.paths.is_leaf() {
-            // A record's `meta` is JSON; of one that somebody made up, what was found before its fault counts.
-            let _whole = walk.to(&self.paths).is_ok();
+            // A record's `meta` is JSON; of what is none, what was found before it ended counts.
+            let _whole = walk.to(&self.paths);
         }
         (walk.values, walk.is_ambiguous)
     }
+}
+
+/// The room of values, for others.
+pub(super) fn emptied<'v>(mut values: Vec<Option<Value<'_>>>) -> Vec<Option<Value<'v>>> {
+    values.clear();
+    values.into_iter().map(|_| None).collect()
 }
 
 impl Branch {
@@ -77,14 +89,9 @@ fn child<'b, S: Clone + PartialEq>(children: &'b mut Vec<(S, Branch)>, step: &S)
     &mut children[at].1
 }
 
-/// Whether two keys are equal. Most differ in their length or first byte, which takes no call.
-fn is_equal(one: &str, other: &str) -> bool {
-    one.len() == other.len() && one.as_bytes().first() == other.as_bytes().first() && one == other
-}
-
 /// A way through `meta` to the values at the ends of paths.
 struct Walk<'v> {
-    scanner: Scanner<'v>,
+    skim: Skim<'v>,
     values: Vec<Option<Value<'v>>>,
     /// Which branches have begun, in each of the objects around here.
     begun: Vec<usize>,
@@ -93,57 +100,66 @@ struct Walk<'v> {
 
 impl<'v> Walk<'v> {
     /// Goes over the value that begins here, which lies where a branch begins.
-    fn to(&mut self, branch: &Branch) -> Result<(), Stop> {
-        let rest = self.scanner.rest();
-        let start = self.scanner.offset();
-        match self.scanner.peek() {
-            Some(b'{') if !branch.keys.is_empty() => {
+    fn to(&mut self, branch: &Branch) -> Option<()> {
+        let whole = self.skim.clone();
+        match self.skim.peek()? {
+            b'{' if !branch.keys.is_empty() => {
                 let outside = self.begun.len();
-                items(
-                    self,
-                    |walk| &mut walk.scanner,
-                    b'}',
-                    |walk, _| {
-                        let name = key(&mut walk.scanner)?.value();
-                        let Some(at) = branch.keys.iter().position(|(key, _)| is_equal(key, &name)) else {
-                            return walk.scanner.value().map(|_| ());
-                        };
-                        let (_, branch) = &branch.keys[at];
-                        if walk.begun[outside..].contains(&at) {
-                            walk.is_ambiguous = true;
-                            walk.forget(branch);
-                        } else {
-                            walk.begun.push(at);
-                        }
-                        walk.to(branch)
-                    },
-                )?;
+                let mut more = self.skim.enter();
+                while more {
+                    let name = self.skim.key()?;
+                    match branch.keys.iter().position(|(key, _)| name.is(key)) {
+                        Some(at) => self.enter(at, &branch.keys[at].1, outside)?,
+                        None => _ = self.skim.skip()?,
+                    }
+                    more = self.skim.next_item();
+                }
                 self.begun.truncate(outside);
             }
-            Some(b'[') if !branch.items.is_empty() => {
-                items(
-                    self,
-                    |walk| &mut walk.scanner,
-                    b']',
-                    |walk, number| match branch.items.iter().find(|(item, _)| *item == number) {
-                        Some((_, branch)) => walk.to(branch),
-                        None => walk.scanner.value().map(|_| ()),
-                    },
-                )?;
+            b'[' if !branch.items.is_empty() => {
+                let (mut number, mut more) = (0, self.skim.enter());
+                while more {
+                    match branch.items.iter().find(|(item, _)| *item == number) {
+                        Some((_, branch)) => self.to(branch)?,
+                        None => _ = self.skim.skip()?,
+                    }
+                    (number, more) = (number + 1, self.skim.next_item());
+                }
+            }
+            _ if branch.ends.is_empty() => {
+                self.skim.skip()?;
+                return Some(());
             }
             _ => {
-                let value = Value::from(self.scanner.value()?);
-                self.end(branch, &value);
-                return Ok(());
+                let value = self.skim.value()?;
+                self.end(branch, value);
+                return Some(());
             }
         }
-        self.end(branch, &Value::Structured(rest[..self.scanner.offset() - start].into()));
-        Ok(())
+        if !branch.ends.is_empty() {
+            let value = whole.clone().value()?;
+            self.end(branch, value);
+        }
+        Some(())
     }
 
-    fn end(&mut self, branch: &Branch, value: &Value<'v>) {
-        for number in &branch.ends {
-            self.values[*number] = Some(value.clone());
+    /// Goes over the value of a key at which a branch begins.
+    fn enter(&mut self, key: usize, branch: &Branch, outside: usize) -> Option<()> {
+        if self.begun[outside..].contains(&key) {
+            self.is_ambiguous = true;
+            self.forget(branch);
+        } else {
+            self.begun.push(key);
+        }
+        self.to(branch)
+    }
+
+    fn end(&mut self, branch: &Branch, value: Value<'v>) {
+        if let Some((last, others)) = branch.ends.split_last() {
+            for number in others {
+                self.values[*number] = Some(value.clone());
+            }
+            self.values[*last] = Some(value);
         }
     }
 
@@ -178,7 +194,7 @@ mod tests {
             let record = Record::parse(line.as_bytes()).unwrap();
             let place = Place { segment: "s", index: 7, rank: 3 };
             let alone: Vec<_> = fields.iter().map(|field| field.last(&record, &place)).collect();
-            let (together, is_ambiguous) = Fields::new(&fields).last(&record, &place);
+            let (together, is_ambiguous) = Fields::new(&fields).last(&record, &place, vec![Some(Value::Null); 9]);
             prop_assert_eq!(together, alone, "{}", line);
             // Alone, a path is not gone where its last key is nowhere, whatever is repeated on the way.
             let is_alone = fields.iter().any(|field| field.each(&record, &place, |_| {}));

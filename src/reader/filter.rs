@@ -94,12 +94,30 @@ impl Filter {
     /// Whether a record is asked for.
     #[must_use]
     pub fn matches(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
+        self.answer(record, place).is_some()
+    }
+
+    /// As [`Filter::matches`] and [`Filter::is_ambiguous`] of what matches.
+    pub(super) fn answer(&self, record: &Record<'_>, place: &Place<'_>) -> Option<bool> {
         let Criteria { ranks, conditions, category, .. } = &self.criteria;
-        (ranks.is_empty() || ranks.contains(&place.rank))
-            && self.matches_members(record)
-            && conditions.iter().all(|condition| condition.holds(record, place))
-            && category.as_ref().is_none_or(|category| category.holds(record, place))
-            && self.says_all_words(record)
+        if !(ranks.is_empty() || ranks.contains(&place.rank)) || !self.matches_members(record) {
+            return None;
+        }
+        let mut is_ambiguous = false;
+        for condition in conditions {
+            let (holds, is_repeated) = condition.answer(record, place);
+            if !holds {
+                return None;
+            }
+            is_ambiguous |= is_repeated;
+        }
+        if let Some(category) = category {
+            if !category.holds(record, place) {
+                return None;
+            }
+            is_ambiguous |= category.is_ambiguous(record, place);
+        }
+        self.says_all_words(record).then_some(is_ambiguous)
     }
 
     /// Whether a record of this time and event (`None` if it is not known) might match.
@@ -413,12 +431,17 @@ impl Condition {
     /// Whether it holds for a record.
     #[must_use]
     pub fn holds(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
+        self.answer(record, place).0
+    }
+
+    /// As `holds`, and whether that hangs on a key that is there more than once.
+    fn answer(&self, record: &Record<'_>, place: &Place<'_>) -> (bool, bool) {
         let (mut is_there, mut is_met) = (false, false);
-        self.field.each(record, place, |value| {
+        let is_ambiguous = self.field.each(record, place, |value| {
             is_there = true;
             is_met = is_met || self.test.is_met(&value);
         });
-        if self.test == Test::Missing { !is_there } else { is_met }
+        (if self.test == Test::Missing { !is_there } else { is_met }, is_ambiguous)
     }
 
     /// What a line without a backslash must hold for this to be true, as bytes.

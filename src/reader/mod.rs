@@ -15,6 +15,7 @@ pub mod record;
 pub mod field;
 mod fields;
 pub mod filter;
+mod skim;
 pub mod view;
 pub mod when;
 

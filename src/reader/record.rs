@@ -282,7 +282,7 @@ impl<'l> Members<'l> {
 }
 
 /// Takes a member's name and the colon behind it.
-pub(super) fn key<'l>(scanner: &mut Scanner<'l>) -> Result<Text<'l>, Bad> {
+fn key<'l>(scanner: &mut Scanner<'l>) -> Result<Text<'l>, Bad> {
     let key = scanner.string("expected a member's name in double quotes")?;
     scanner.skip_space();
     scanner.take(b':', "expected `:` after a member's name")?;

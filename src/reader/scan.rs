@@ -331,10 +331,9 @@ impl<'s> Scan<'s> {
         let index = index(line.nth);
         let place = Place { segment: &self.path, index, rank: self.segment.name.rank() };
         let is_seen = || self.asked.after.is_some_and(|after| !after.is_before(record.ts, self.segment, index));
-        if !filter.matches(record, &place) || is_seen() {
+        let Some(is_ambiguous) = filter.answer(record, &place).filter(|_| !is_seen()) else {
             return ControlFlow::Continue(());
-        }
-        let is_ambiguous = filter.is_ambiguous(record, &place);
+        };
         coverage.ambiguous += u64::from(is_ambiguous);
         let is_compressed = self.open.compression() != Compression::Plain;
         take(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })

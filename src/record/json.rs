@@ -70,6 +70,17 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// A string that was found, as it is spelt between its quotes, and whether there are escapes in it.
+    pub(crate) fn new(raw: &'a str, escaped: bool) -> Self {
+        Self { raw, escaped }
+    }
+
+    /// Whether it is the string's value.
+    pub(crate) fn is(self, value: &str) -> bool {
+        // Most differ in their length, which takes no call.
+        if self.escaped { self.value() == value } else { self.raw.len() == value.len() && self.raw == value }
+    }
+
     /// The string's value, with U+FFFD for each half of a surrogate pair that stands alone.
     pub(crate) fn value(self) -> Cow<'a, str> {
         if !self.escaped {

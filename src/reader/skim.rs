@@ -1,0 +1,227 @@
+//! A way over JSON that was read or looked at before: it tells the tokens from one another, and looks at no more of them.
+//!
+//! Of what is no JSON it tells something or other, and ends.
+
+use super::field::Value;
+use crate::record::json::{Scanner, Text};
+
+/// A place in a JSON text.
+#[derive(Debug, Clone)]
+pub(super) struct Skim<'j> {
+    text: &'j str,
+    at: usize,
+}
+
+impl<'j> Skim<'j> {
+    /// Begins at the start of a text.
+    pub(super) fn over(text: &'j str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// Goes behind the bracket that stands here; returns whether there is an item behind it, which may be a member of an object.
+    pub(super) fn enter(&mut self) -> bool {
+        self.at += 1;
+        self.skip_space();
+        self.peek().is_some_and(|byte| !matches!(byte, b'}' | b']')) || {
+            self.at += 1;
+            false
+        }
+    }
+
+    /// Goes on behind an item; returns whether there is another one.
+    pub(super) fn next_item(&mut self) -> bool {
+        self.skip_space();
+        let is_comma = self.peek() == Some(b',');
+        self.at += 1;
+        if is_comma {
+            self.skip_space();
+        }
+        is_comma
+    }
+
+    /// Takes the name of a member, and goes to its value.
+    pub(super) fn key(&mut self) -> Option<Text<'j>> {
+        let key = self.string()?;
+        self.skip_space();
+        self.at += 1;
+        self.skip_space();
+        Some(key)
+    }
+
+    /// Takes the value that begins here, as it is spelt.
+    pub(super) fn skip(&mut self) -> Option<&'j str> {
+        let (start, bytes) = (self.at, self.text.as_bytes());
+        let mut depth = 0;
+        loop {
+            match bytes.get(self.at)? {
+                b'"' => _ = self.string()?,
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                    continue;
+                }
+                b'}' | b']' => {
+                    depth -= 1;
+                    self.at += 1;
+                }
+                _ if depth > 0 => {
+                    self.at += 1;
+                    continue;
+                }
+                _ => self.at += bytes[self.at..].iter().take_while(|byte| !is_end(**byte)).count(),
+            }
+            if depth <= 0 {
+                return self.text.get(start..self.at);
+            }
+        }
+    }
+
+    /// Takes the value that begins here. Numbers are numbers.
+    pub(super) fn value(&mut self) -> Option<Value<'j>> {
+        match self.peek()? {
+            b'"' => Some(Value::String(self.string()?.value())),
+            b'{' | b'[' => Some(Value::Structured(self.skip()?.into())),
+            _ => {
+                let mut scanner = Scanner::over(self.skip()?);
+                let scalar = scanner.value().ok()?;
+                scanner.rest().is_empty().then(|| scalar.into())
+            }
+        }
+    }
+
+    /// Takes the string that begins here.
+    fn string(&mut self) -> Option<Text<'j>> {
+        let (start, bytes) = (self.at + 1, self.text.as_bytes());
+        let (mut at, mut is_escaped) = (start, false);
+        loop {
+            at += run(bytes.get(at..)?);
+            match bytes.get(at)? {
+                b'"' => break,
+                _ => {
+                    is_escaped = true;
+                    at += 2;
+                }
+            }
+        }
+        self.at = at + 1;
+        self.text.get(start..at).map(|raw| Text::new(raw, is_escaped))
+    }
+}
+
+/// Whether a byte ends a number or a word.
+fn is_end(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// How many bytes come before the first quote or backslash; looks at eight at a time.
+#[inline]
+fn run(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    /// Sets the high bit of the lowest byte that is equal, if one is. What it does to bytes above that does not matter.
+    const fn equal(word: u64, byte: u8) -> u64 {
+        let differing = word ^ (ONES * byte as u64);
+        differing.wrapping_sub(ONES) & !differing & (ONES << 7)
+    }
+    let mut run = 0;
+    while let Some(word) = bytes[run..].first_chunk() {
+        let word = u64::from_le_bytes(*word);
+        match equal(word, b'"') | equal(word, b'\\') {
+            0 => run += 8,
+            stops => return run + (stops.trailing_zeros() / 8) as usize,
+        }
+    }
+    run + bytes[run..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reader::spelling::{Json, Spelling, any_value, damaged};
+
+    /// Goes over all that is there, and returns the members' names and the scalars on the way; of numbers, that there are such.
+    fn all(skim: &mut Skim<'_>, found: &mut Vec<String>) -> Option<()> {
+        let bracket = skim.peek()?;
+        if !matches!(bracket, b'{' | b'[') {
+            found.push(match skim.value()? {
+                Value::Number(_) => "number".to_owned(),
+                other => format!("{other:?}"),
+            });
+            return Some(());
+        }
+        let mut passed = skim.clone();
+        let mut more = skim.enter();
+        while more {
+            if bracket == b'{' {
+                found.push(skim.key()?.value().into_owned());
+            }
+            all(skim, found)?;
+            more = skim.next_item();
+        }
+        passed.skip()?;
+        (passed.at == skim.at).then_some(())
+    }
+
+    fn all_of(json: &Json, found: &mut Vec<String>) {
+        match json {
+            Json::Object(members) => members.iter().for_each(|(key, value)| {
+                found.push(key.clone());
+                all_of(value, found);
+            }),
+            Json::Array(items) => items.iter().for_each(|item| all_of(item, found)),
+            Json::Null => found.push(format!("{:?}", Value::Null)),
+            Json::Boolean(value) => found.push(format!("{:?}", Value::Boolean(*value))),
+            Json::Number(..) | Json::Integer(_) => found.push("number".to_owned()),
+            Json::String(text) => found.push(format!("{:?}", Value::String(text.into()))),
+        }
+    }
+
+    #[test]
+    fn tokens_are_told_from_one_another() {
+        let json = r#"{"a" : [ ] , "b\"" :{ }, "c": [1,-2.5e+3 , true,false,null, "\\", "x\\\"{", {"d":"}]"}]} "#;
+        let mut skim = Skim::over(json);
+        let mut found = Vec::new();
+        assert_eq!(all(&mut skim, &mut found), Some(()));
+        let strings = ["String(\"\\\\\")", "String(\"x\\\\\\\"{\")", "d", "String(\"}]\")"];
+        let expected = ["a", "b\"", "c", "number", "number", "Boolean(true)", "Boolean(false)", "Null"];
+        assert_eq!(found, [&expected[..], &strings].concat());
+        assert_eq!(&json[skim.at..], " ");
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_taken_for_one() {
+        for text in ["NaN", "01", "1x", "-", "tru", "+1", ""] {
+            assert_eq!(Skim::over(text).value(), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_finds_all_that_is_there_and_ends_on_what_is_no_json(json in any_value(), seed: u64, hurts: [u64; 4]) {
+            let mut text = String::new();
+            Spelling::random(seed).value(&json, &mut text);
+            let (mut found, mut expected) = (Vec::new(), Vec::new());
+            prop_assert_eq!(all(&mut Skim::over(&text), &mut found), Some(()), "{}", text);
+            all_of(&json, &mut expected);
+            prop_assert_eq!(found, expected, "{}", text);
+            for hurt in hurts {
+                if let Ok(hurt) = String::from_utf8(damaged(text.clone().into_bytes(), hurt)) {
+                    let _something = all(&mut Skim::over(&hurt), &mut Vec::new());
+                }
+            }
+        }
+    }
+}
