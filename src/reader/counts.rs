@@ -12,14 +12,13 @@
 
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::slice;
 use std::sync::Mutex;
 
-use foldhash::quality::RandomState;
 use tempfile::SpooledTempFile;
 
 use super::field::{Field, Value};
@@ -27,6 +26,7 @@ use super::fields::{Fields, emptied};
 use super::number::Decimal;
 use super::scan::Depth;
 use super::search::{Coverage, Found, Search};
+use super::tally::Tally;
 use super::when::Zone;
 use crate::record::{DAY_MS, Timestamp};
 
@@ -35,9 +35,6 @@ pub const FIELDS_MAX: usize = 32;
 /// Values of a field that are in an answer.
 pub const VALUES_MAX: usize = 10_000;
 
-/// What a value takes in a table beside its own bytes: twice its slot of 24 bytes, as tables grow by doubling, half as much again while
-/// they do, what the allocator adds, and the slot by which it is sorted.
-const ENTRY_BYTES: usize = 128;
 /// Longer keys are not kept as a slot's last: slots take next to nothing.
 const RECENT_BYTES_MAX: usize = 256;
 /// Runs that are merged at once: 16 MiB of values, as none is longer than a line.
@@ -272,7 +269,7 @@ fn count(
     for table in tables {
         let mut table = table?;
         coverage.ambiguous += table.ambiguous;
-        sorted.push(table.take_sorted());
+        sorted.push(table.take_sorted()?);
     }
     let runs = runs.into_inner().expect("whoever held it did not panic");
     Ok((runs.finish(sorted)?, coverage))
@@ -280,12 +277,9 @@ fn count(
 
 /// What one thread counts.
 struct Table<'r> {
-    counts: HashMap<Box<[u8]>, u64, RandomState>,
+    counts: Tally,
     /// The short key that was counted last in each slot, and how often since then: lines in a row are often of one job or hour.
     recent: Vec<(Vec<u8>, u64)>,
-    /// What they take, about.
-    bytes: usize,
-    bytes_max: usize,
     /// The key that is looked for.
     key: Vec<u8>,
     /// For the values of a record.
@@ -299,8 +293,8 @@ struct Table<'r> {
 
 impl<'r> Table<'r> {
     fn new(runs: &'r Mutex<Runs>, bytes_max: usize) -> Self {
-        let (counts, recent, key) = (HashMap::default(), Vec::new(), Vec::new());
-        Self { counts, recent, bytes: 0, bytes_max, key, room: Vec::new(), runs, is_ambiguous: false, ambiguous: 0 }
+        let (counts, recent, key) = (Tally::new(bytes_max), Vec::new(), Vec::new());
+        Self { counts, recent, key, room: Vec::new(), runs, is_ambiguous: false, ambiguous: 0 }
     }
 
     /// The values that fields of a record have for counting.
@@ -331,39 +325,33 @@ impl<'r> Table<'r> {
             std::mem::swap(key, &mut self.key);
             times = std::mem::replace(recently, 1);
         }
-        self.count(times);
-        if self.bytes <= self.bytes_max {
-            return Ok(());
-        }
-        let sorted = self.take_sorted();
-        let run = write_run(sorted.into_iter().map(Ok))?;
-        self.runs.lock().expect("whoever held it did not panic").push(run)
+        self.count(times)
     }
 
     /// Counts `key` so many times.
-    fn count(&mut self, times: u64) {
-        if times == 0 {
-            return;
+    fn count(&mut self, times: u64) -> io::Result<()> {
+        if times == 0 || self.counts.add(&self.key, times) {
+            return Ok(());
         }
-        if let Some(count) = self.counts.get_mut(self.key.as_slice()) {
-            *count += times;
-            return;
-        }
-        self.bytes += self.key.len() + ENTRY_BYTES;
-        self.counts.insert(self.key.as_slice().into(), times);
+        let run = write_run(sorted(&mut self.counts).map(Ok))?;
+        self.runs.lock().expect("whoever held it did not panic").push(run)?;
+        // What is empty has room for one.
+        self.counts.add(&self.key, times);
+        Ok(())
     }
 
-    fn take_sorted(&mut self) -> Vec<Entry> {
+    /// Takes out what was counted since the last run.
+    fn take_sorted(&mut self) -> io::Result<impl Iterator<Item = Entry> + use<>> {
         for (key, times) in std::mem::take(&mut self.recent) {
             self.key = key;
-            self.count(times);
+            self.count(times)?;
         }
-        self.bytes = 0;
-        let counts = std::mem::take(&mut self.counts).into_iter();
-        let mut entries: Vec<Entry> = counts.map(|(key, count)| Entry { key, count }).collect();
-        entries.sort_unstable();
-        entries
+        Ok(sorted(&mut self.counts))
     }
+}
+
+fn sorted(counts: &mut Tally) -> impl Iterator<Item = Entry> + use<> {
+    counts.take_sorted(order).map(|(key, count)| Entry { key, count })
 }
 
 /// A value, by its group (a field's number, or the time of an interval), and how often it was found.
@@ -408,18 +396,30 @@ fn kind_and_text<'v>(value: Option<&'v Value<'_>>) -> (u8, Cow<'v, str>) {
     (kind, text.into())
 }
 
+/// The kind of a key's value, and its text.
+fn parts(key: &[u8]) -> Option<(u8, &[u8])> {
+    key[GROUP_BYTES..].split_first().map(|(kind, text)| (*kind, text))
+}
+
+/// The order of keys: by group and value.
+fn order(one: &[u8], other: &[u8]) -> Ordering {
+    let groups = one[..GROUP_BYTES].cmp(&other[..GROUP_BYTES]);
+    let numbers = match (parts(one), parts(other)) {
+        (Some((NUMBER, a)), Some((NUMBER, b))) if groups.is_eq() => {
+            Decimal::parse(utf8(a)).cmp(&Decimal::parse(utf8(b)))
+        }
+        _ => Ordering::Equal,
+    };
+    numbers.then_with(|| one.cmp(other))
+}
+
 impl Entry {
     fn group(&self) -> u64 {
         u64::from_be_bytes(self.key[..GROUP_BYTES].try_into().expect("8 bytes"))
     }
 
-    /// The kind of the value, and its text.
-    fn parts(&self) -> Option<(u8, &[u8])> {
-        self.key[GROUP_BYTES..].split_first().map(|(kind, text)| (*kind, text))
-    }
-
     fn value(&self) -> Option<Counted> {
-        let (kind, text) = self.parts()?;
+        let (kind, text) = parts(&self.key)?;
         let text = utf8(text);
         Some(match kind {
             MISSING => Counted::Missing,
@@ -458,15 +458,8 @@ fn utf8(text: &[u8]) -> &str {
 }
 
 impl Ord for Entry {
-    /// By group and value.
     fn cmp(&self, other: &Self) -> Ordering {
-        let numbers = match (self.parts(), other.parts()) {
-            (Some((NUMBER, a)), Some((NUMBER, b))) if self.group() == other.group() => {
-                Decimal::parse(utf8(a)).cmp(&Decimal::parse(utf8(b)))
-            }
-            _ => Ordering::Equal,
-        };
-        numbers.then_with(|| self.key.cmp(&other.key))
+        order(&self.key, &other.key)
     }
 }
 
@@ -505,7 +498,7 @@ impl Runs {
     }
 
     /// Merges all runs with what was never written to one.
-    fn finish(self, sorted: Vec<Vec<Entry>>) -> io::Result<Merge> {
+    fn finish(self, sorted: Vec<impl Iterator<Item = Entry> + Send + 'static>) -> io::Result<Merge> {
         // The smallest first.
         let mut files: Vec<File> = self.0.into_iter().flatten().collect();
         while files.len() > RUNS_MAX {
@@ -514,7 +507,7 @@ impl Runs {
         }
         let mut runs: Vec<Run> = Vec::new();
         for entries in sorted {
-            runs.push(Box::new(entries.into_iter().map(Ok)));
+            runs.push(Box::new(entries.map(Ok)));
         }
         for file in files {
             runs.push(read_run(file)?);
@@ -625,7 +618,7 @@ mod tests {
         for (nth, (group, kind, text)) in values.iter().enumerate() {
             tables[nth % 2].add(nth % 3, (*group, Some((*kind, text.into())))).unwrap();
         }
-        let sorted = tables.map(|mut table| table.take_sorted());
+        let sorted = tables.map(|mut table| table.take_sorted().unwrap());
         let runs = runs.into_inner().unwrap();
         assert!(runs.0.iter().all(|size| size.len() < RUNS_MAX));
         let entries = runs.finish(sorted.into()).unwrap();
@@ -641,7 +634,7 @@ mod tests {
         // Each value thrice, far apart, so in different runs; 6,000 of them make three sizes of runs.
         let values = numbers((0..6000).map(|nth| nth % 2000));
         let expected: Vec<_> = (0..2000).map(|number| (0, Some(Counted::Number(format!("{number}"))), 3)).collect();
-        for bytes_max in [0, 3 * ENTRY_BYTES, 100 * ENTRY_BYTES, usize::MAX] {
+        for bytes_max in [0, 400, 10_000, 1 << 20] {
             assert_eq!(counted(&values, bytes_max), expected);
         }
     }
@@ -657,7 +650,7 @@ mod tests {
             for (group, kind, text) in &values {
                 table.add(0, (*group, Some((*kind, text.into())))).unwrap();
             }
-            let sorted = vec![table.take_sorted()];
+            let sorted = vec![table.take_sorted().unwrap()];
             Facets::of(2, runs.into_inner().unwrap().finish(sorted).unwrap(), values_max).unwrap()
         };
         let number = |(text, count): (&str, u64)| (Counted::Number(text.to_owned()), count);

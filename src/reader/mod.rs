@@ -25,6 +25,7 @@ mod scan;
 pub mod search;
 pub mod sorted;
 pub mod stream;
+mod tally;
 
 pub mod manifest;
 pub mod output;
