@@ -1,7 +1,7 @@
 //! Keys and how often each was counted, in as much memory as is given.
 //!
-//! Keys stand one behind another in one piece of memory, and slots of 16 bytes tell where: a value that is found a million times takes
-//! no more than one that is found once, and next to nothing beside its own bytes.
+//! A value that is found a million times takes no more than one that is found once. Most keys are short, and lie with their count in
+//! 32 bytes, so that to count one more is one place in memory beside a small index; the others stand one behind another.
 
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
@@ -9,28 +9,49 @@ use std::hash::BuildHasher;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
-/// Where a key lies, and how often it was counted.
+/// A key and how often it was counted.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    start: u32,
-    bytes: u32,
+    key: Short,
     count: u64,
 }
 
+/// A key of at most 23 bytes, behind its length; or behind [`LONG`] where a longer one begins and how long it is.
+type Short = [u8; 24];
+
+const LONG: u8 = u8::MAX;
+
+fn short(key: &[u8]) -> Option<Short> {
+    let mut short = Short::default();
+    let length = u8::try_from(key.len()).ok().filter(|length| usize::from(*length) < short.len())?;
+    short[0] = length;
+    short[1..=key.len()].copy_from_slice(key);
+    Some(short)
+}
+
 impl Slot {
-    fn key<'k>(&self, keys: &'k [u8]) -> &'k [u8] {
-        &keys[self.start as usize..][..self.bytes as usize]
+    fn key<'k>(&'k self, keys: &'k [u8]) -> &'k [u8] {
+        match self.key {
+            [LONG, _, _, _, a, b, c, d, e, f, g, h, ..] => {
+                let (start, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+                &keys[start as usize..][..length as usize]
+            }
+            [length, ..] => &self.key[1..=usize::from(length)],
+        }
     }
 }
 
-/// What a place in the table takes: a slot and a byte, and as much as its slot where those are sorted, as seven of eight are used.
-const PLACE_BYTES: usize = 16 + 1 + 14;
+/// What a place in the table takes: a number of 4 bytes and a byte more, and a slot for seven of eight.
+const PLACE_BYTES: usize = 5 + 28;
 
 /// Counts of keys.
 #[derive(Debug)]
 pub(super) struct Tally {
-    slots: HashTable<Slot>,
+    /// Numbers of slots.
+    places: HashTable<u32>,
+    slots: Vec<Slot>,
     slots_max: usize,
+    /// Long ones.
     keys: Vec<u8>,
     keys_bytes_max: usize,
     hasher: RandomState,
@@ -39,44 +60,65 @@ pub(super) struct Tally {
 impl Tally {
     /// One of at most so many bytes, unless a single key takes more.
     pub(super) fn new(bytes_max: usize) -> Self {
-        // Tables grow by doubling. Most values are shorter than what they take beside their own bytes.
-        let places = (bytes_max / 5 * 3 / PLACE_BYTES + 1).next_power_of_two() / 2;
+        // Tables grow by doubling. While they do they have half as much again, of numbers only.
+        let places = (bytes_max / 3 * 2 / PLACE_BYTES + 1).next_power_of_two() / 2;
         let slots_max = (places / 8 * 7).max(1);
         // Where a key lies is told in 32 bits.
         let keys_bytes_max = (bytes_max - places * PLACE_BYTES).min(1 << 30);
-        Self { slots: HashTable::new(), slots_max, keys: Vec::new(), keys_bytes_max, hasher: RandomState::default() }
+        let (places, slots, keys, hasher) = (HashTable::new(), Vec::new(), Vec::new(), RandomState::default());
+        Self { places, slots, slots_max, keys, keys_bytes_max, hasher }
     }
 
     /// Counts a key so many times. `false` if there is no room for it; then nothing was counted.
     pub(super) fn add(&mut self, key: &[u8], times: u64) -> bool {
-        let Self { slots, keys, hasher, .. } = self;
-        let hash = hasher.hash_one(key);
-        if let Some(slot) = slots.find_mut(hash, |slot| slot.key(keys) == key) {
-            slot.count += times;
+        let Self { places, slots, keys, hasher, .. } = self;
+        let short = short(key);
+        let hash = short.map_or_else(|| hasher.hash_one(key), |short| hash_short(hasher, &short));
+        let is_it = |number: &u32| {
+            let slot = &slots[*number as usize];
+            short.map_or_else(|| slot.key[0] == LONG && slot.key(keys) == key, |short| slot.key == short)
+        };
+        if let Some(number) = places.find(hash, is_it) {
+            slots[*number as usize].count += times;
             return true;
         }
-        let is_full = slots.len() == self.slots_max || keys.len() + key.len() > self.keys_bytes_max;
+        let long_bytes = if short.is_some() { 0 } else { key.len() };
+        let is_full = slots.len() == self.slots_max || keys.len() + long_bytes > self.keys_bytes_max;
         if is_full && !slots.is_empty() {
             return false;
         }
-        if keys.capacity() == 0 {
-            // What is not used of it takes no memory; nothing is ever moved.
-            keys.reserve_exact(self.keys_bytes_max.max(key.len()));
+        if slots.capacity() == 0 {
+            // What is not used of them takes no memory, and nothing is ever moved.
+            slots.reserve_exact(self.slots_max);
+            keys.reserve_exact(self.keys_bytes_max.max(long_bytes));
         }
-        let length = |bytes: usize| u32::try_from(bytes).expect("keys take no more than 1 GiB");
-        let slot = Slot { start: length(keys.len()), bytes: length(key.len()), count: times };
-        keys.extend_from_slice(key);
-        slots.insert_unique(hash, slot, |slot| hasher.hash_one(slot.key(keys)));
+        let number = |count: usize| u32::try_from(count).expect("there are no more than 1 Gi");
+        let key = short.unwrap_or_else(|| {
+            let [a, b, c, d] = number(keys.len()).to_le_bytes();
+            let [e, f, g, h] = number(key.len()).to_le_bytes();
+            keys.extend_from_slice(key);
+            [LONG, 0, 0, 0, a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        });
+        slots.push(Slot { key, count: times });
+        places.insert_unique(hash, number(slots.len() - 1), |number| {
+            let slot = &slots[*number as usize];
+            if slot.key[0] == LONG { hasher.hash_one(slot.key(keys)) } else { hash_short(hasher, &slot.key) }
+        });
         true
     }
 
     /// Takes all keys and their counts out, in order.
     pub(super) fn take_sorted(&mut self, order: impl Fn(&[u8], &[u8]) -> Ordering) -> Sorted {
-        let keys = std::mem::take(&mut self.keys);
-        let mut slots: Vec<Slot> = std::mem::take(&mut self.slots).into_iter().collect();
+        let (mut slots, keys) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.keys));
+        self.places = HashTable::new();
         slots.sort_unstable_by(|a, b| order(a.key(&keys), b.key(&keys)));
         Sorted { keys, slots: slots.into_iter() }
     }
+}
+
+fn hash_short(hasher: &RandomState, key: &Short) -> u64 {
+    let (words, _) = key.as_chunks();
+    hasher.hash_one((u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]), u64::from_le_bytes(words[2])))
 }
 
 /// Keys and their counts, in order.
@@ -106,10 +148,11 @@ mod tests {
     #[test]
     fn what_is_full_counts_what_it_knows_and_one_key_has_room_in_any_case() {
         let mut tally = Tally::new(8);
-        assert!(tally.add(b"longer than all", 1));
+        let long = [b'a'; 99];
+        assert!(tally.add(&long, 1));
         assert!(!tally.add(b"b", 1));
-        assert!(tally.add(b"longer than all", 2));
-        assert_eq!(tally.take_sorted(Ord::cmp).collect::<Vec<_>>(), [(Box::from(&b"longer than all"[..]), 3)]);
+        assert!(tally.add(&long, 2));
+        assert_eq!(tally.take_sorted(Ord::cmp).collect::<Vec<_>>(), [(Box::from(long), 3)]);
         assert!(tally.add(b"b", 1));
     }
 
@@ -117,7 +160,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nothing_is_lost_and_nothing_counted_twice(keys in prop::collection::vec("[ab]{0,3}", 0..200), bytes_max in 0..4096usize) {
+        fn nothing_is_lost_and_nothing_counted_twice(keys in prop::collection::vec("[ab]{0,3}|a{21,26}|[ab]b{30}", 0..200), bytes_max in 0..4096usize) {
             let (mut tally, mut counted, mut expected) = (Tally::new(bytes_max), BTreeMap::new(), BTreeMap::new());
             let mut take = |tally: &mut Tally| {
                 let taken: Vec<_> = tally.take_sorted(Ord::cmp).collect();
