@@ -14,9 +14,10 @@ use super::field::{Field, Step, Value};
 use super::marks::MarkedLine;
 use super::number::Decimal;
 use super::record::{Record, canonical_ts};
+use super::skim::Skim;
 use super::view::{Column, InCategory};
+use super::word::Word;
 use crate::record::Timestamp;
-use crate::record::json::Scanner;
 
 /// The parts of a filter, joined by AND. An empty list, and nothing, ask for nothing.
 #[derive(Debug, Clone, Default)]
@@ -212,15 +213,14 @@ impl Filter {
     }
 
     fn says_all_words(&self, record: &Record<'_>) -> bool {
-        let mut missing: Vec<&Word> = self.words.iter().collect();
-        let mut look = |text: &str| {
-            if !missing.is_empty() {
-                let text = text.to_ascii_lowercase();
-                missing.retain(|word| word.finder.find(text.as_bytes()).is_none());
+        let says = |word: &Word| {
+            let is_in = |text: &str| word.is_in(text.as_bytes());
+            is_in(&record.event) || is_in(&record.message) || {
+                let mut skim = Skim::over(record.meta);
+                std::iter::from_fn(|| skim.next_string()).any(|text| is_in(&text.value()))
             }
-            missing.is_empty()
         };
-        look(&record.event) || look(&record.message) || any_string(record.meta, look)
+        self.words.iter().all(says)
     }
 }
 
@@ -246,7 +246,10 @@ impl Ahead<'_> {
             any.iter().zip(&mut next[first..]).any(|(needle, next)| is_in(lines, &line, next, |rest| needle.find(rest)))
         });
         holds_needles
-            && words.iter().zip(&mut next[at..]).all(|(word, next)| is_in(lines, &line, next, |rest| word.find(rest)))
+            && words
+                .iter()
+                .zip(&mut next[at..])
+                .all(|(word, next)| is_in(lines, &line, next, |rest| word.find_start(rest)))
     }
 }
 
@@ -263,58 +266,6 @@ const NEEDLES_MAX: usize = 16;
 
 fn needle(text: &str) -> Finder<'static> {
     Finder::new(text.as_bytes()).into_owned()
-}
-
-/// Whether some string of a JSON value, keys apart, is one that `look` looks for.
-fn any_string(json: &str, mut look: impl FnMut(&str) -> bool) -> bool {
-    let mut scanner = Scanner::over(json);
-    while scanner.skip_to_string() {
-        let Ok(text) = scanner.string("") else { return false };
-        scanner.skip_space();
-        if scanner.peek() != Some(b':') && look(&text.value()) {
-            return true;
-        }
-    }
-    false
-}
-
-/// A word of a text to look for.
-#[derive(Debug, Clone)]
-struct Word {
-    lower: Vec<u8>,
-    finder: Finder<'static>,
-    /// The place of a byte that few lines hold, among the first [`Self::LOOK_BYTES_MAX`].
-    rare: usize,
-}
-
-impl Word {
-    /// How much of a word is compared at a place of a line, so that no line of like bytes takes long.
-    const LOOK_BYTES_MAX: usize = 32;
-
-    fn new(word: &str) -> Self {
-        let lower = word.to_ascii_lowercase().into_bytes();
-        // Letters by their frequency in English; digits and the like are between them, and bytes beyond ASCII rare.
-        let frequency = |byte: u8| b"zjqxkvbypgwfmucdlhrsnioate".iter().position(|letter| *letter == byte);
-        let commonness = |byte: u8| match byte {
-            b'a'..=b'z' => frequency(byte).unwrap_or_default(),
-            b'0'..=b'9' | b'-' | b'/' | b'.' | b'_' | b',' | b':' => 24,
-            _ => 3,
-        };
-        let looked_at = &lower[..lower.len().min(Self::LOOK_BYTES_MAX)];
-        let rare = (0..looked_at.len()).min_by_key(|at| commonness(looked_at[*at])).unwrap_or_default();
-        Self { finder: Finder::new(&lower).into_owned(), rare, lower }
-    }
-
-    /// Where the word's first bytes are in lines, in either case.
-    fn find(&self, lines: &[u8]) -> Option<usize> {
-        let word = &self.lower[..self.lower.len().min(Self::LOOK_BYTES_MAX)];
-        let Some(&rare) = word.get(self.rare) else { return Some(0) };
-        memchr::memchr2_iter(rare, rare.to_ascii_uppercase(), lines).find_map(|at| {
-            let start = at.checked_sub(self.rare)?;
-            let there = lines.get(start..start + word.len())?;
-            there.eq_ignore_ascii_case(word).then_some(start)
-        })
-    }
 }
 
 /// What `--where` asks for: `FIELD OP VALUE`, or `FIELD exists`, or `FIELD missing`.

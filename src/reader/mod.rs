@@ -18,6 +18,7 @@ pub mod filter;
 mod skim;
 pub mod view;
 pub mod when;
+mod word;
 
 pub mod counts;
 pub mod follow;

@@ -50,6 +50,7 @@ impl<'j> Skim<'j> {
     }
 
     /// Takes the name of a member, and goes to its value.
+    #[inline]
     pub(super) fn key(&mut self) -> Option<Text<'j>> {
         let key = self.string()?;
         self.skip_space();
@@ -59,6 +60,7 @@ impl<'j> Skim<'j> {
     }
 
     /// Takes the value that begins here, as it is spelt.
+    #[inline]
     pub(super) fn skip(&mut self) -> Option<&'j str> {
         let (start, bytes) = (self.at, self.text.as_bytes());
         let mut depth = 0;
@@ -99,7 +101,20 @@ impl<'j> Skim<'j> {
         }
     }
 
+    /// Goes on to the next string that is no key, across anything.
+    pub(super) fn next_string(&mut self) -> Option<Text<'j>> {
+        loop {
+            self.at += memchr::memchr(b'"', self.text.as_bytes().get(self.at..)?)?;
+            let text = self.string()?;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Some(text);
+            }
+        }
+    }
+
     /// Takes the string that begins here.
+    #[inline]
     fn string(&mut self) -> Option<Text<'j>> {
         let (start, bytes) = (self.at + 1, self.text.as_bytes());
         let (mut at, mut is_escaped) = (start, false);

@@ -1,7 +1,9 @@
 //! Keys and how often each was counted, in as much memory as is given.
 //!
 //! A value that is found a million times takes no more than one that is found once. Most keys are short, and lie with their count in
-//! 32 bytes, so that to count one more is one place in memory beside a small index; the others stand one behind another.
+//! 32 bytes, so that to count one more is one place in memory beside a small index; the others stand one behind another. Where there are
+//! many, their places are in no cache, and a processor waits for several at once where they are looked up one right after another: so short
+//! keys are gathered first.
 
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
@@ -54,8 +56,18 @@ pub(super) struct Tally {
     /// Long ones.
     keys: Vec<u8>,
     keys_bytes_max: usize,
+    gathered: Vec<Gathered>,
     hasher: RandomState,
 }
+
+/// A short key that was not looked up yet.
+#[derive(Debug, Clone, Copy)]
+struct Gathered {
+    hash: u64,
+    slot: Slot,
+}
+
+const GATHERED_MAX: usize = 64;
 
 impl Tally {
     /// One of at most so many bytes, unless a single key takes more.
@@ -66,54 +78,87 @@ impl Tally {
         // Where a key lies is told in 32 bits.
         let keys_bytes_max = (bytes_max - places * PLACE_BYTES).min(1 << 30);
         let (places, slots, keys, hasher) = (HashTable::new(), Vec::new(), Vec::new(), RandomState::default());
-        Self { places, slots, slots_max, keys, keys_bytes_max, hasher }
+        Self { places, slots, slots_max, keys, keys_bytes_max, gathered: Vec::new(), hasher }
     }
 
     /// Counts a key so many times. `false` if there is no room for it; then nothing was counted.
     pub(super) fn add(&mut self, key: &[u8], times: u64) -> bool {
-        let Self { places, slots, keys, hasher, .. } = self;
-        let short = short(key);
-        let hash = short.map_or_else(|| hasher.hash_one(key), |short| hash_short(hasher, &short));
-        let is_it = |number: &u32| {
-            let slot = &slots[*number as usize];
-            short.map_or_else(|| slot.key[0] == LONG && slot.key(keys) == key, |short| slot.key == short)
-        };
-        if let Some(number) = places.find(hash, is_it) {
-            slots[*number as usize].count += times;
-            return true;
-        }
-        let long_bytes = if short.is_some() { 0 } else { key.len() };
-        let is_full = slots.len() == self.slots_max || keys.len() + long_bytes > self.keys_bytes_max;
-        if is_full && !slots.is_empty() {
+        let key_bytes = if key.len() < size_of::<Short>() { 0 } else { key.len() };
+        let is_full = self.slots.len() + self.gathered.len() >= self.slots_max
+            || self.keys.len() + key_bytes > self.keys_bytes_max;
+        if is_full && !(self.slots.is_empty() && self.gathered.is_empty()) {
             return false;
         }
-        if slots.capacity() == 0 {
+        if self.slots.capacity() == 0 {
             // What is not used of them takes no memory, and nothing is ever moved.
-            slots.reserve_exact(self.slots_max);
-            keys.reserve_exact(self.keys_bytes_max.max(long_bytes));
+            self.slots.reserve_exact(self.slots_max);
+            self.keys.reserve_exact(self.keys_bytes_max.max(key_bytes));
+            self.gathered.reserve_exact(GATHERED_MAX);
         }
-        let number = |count: usize| u32::try_from(count).expect("there are no more than 1 Gi");
-        let key = short.unwrap_or_else(|| {
-            let [a, b, c, d] = number(keys.len()).to_le_bytes();
-            let [e, f, g, h] = number(key.len()).to_le_bytes();
-            keys.extend_from_slice(key);
-            [LONG, 0, 0, 0, a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        });
-        slots.push(Slot { key, count: times });
-        places.insert_unique(hash, number(slots.len() - 1), |number| {
-            let slot = &slots[*number as usize];
-            if slot.key[0] == LONG { hasher.hash_one(slot.key(keys)) } else { hash_short(hasher, &slot.key) }
-        });
+        match short(key) {
+            Some(key) => {
+                self.gathered.push(Gathered { hash: hash_short(&self.hasher, &key), slot: Slot { key, count: times } })
+            }
+            None => self.add_long(key, times),
+        }
+        if self.gathered.len() == GATHERED_MAX {
+            self.settle();
+        }
         true
+    }
+
+    /// Counts what was gathered.
+    fn settle(&mut self) {
+        let Self { places, slots, keys, gathered, hasher, .. } = self;
+        for Gathered { hash, slot } in gathered.drain(..) {
+            match places.find(hash, |number| slots[*number as usize].key == slot.key) {
+                Some(number) => slots[*number as usize].count += slot.count,
+                None => insert(places, slots, keys, hasher, (hash, slot)),
+            }
+        }
+    }
+
+    fn add_long(&mut self, key: &[u8], times: u64) {
+        let Self { places, slots, keys, hasher, .. } = self;
+        let hash = hasher.hash_one(key);
+        let is_it = |slot: &Slot| slot.key[0] == LONG && slot.key(keys) == key;
+        if let Some(number) = places.find(hash, |number| is_it(&slots[*number as usize])) {
+            slots[*number as usize].count += times;
+            return;
+        }
+        let [a, b, c, d] = number(keys.len()).to_le_bytes();
+        let [e, f, g, h] = number(key.len()).to_le_bytes();
+        keys.extend_from_slice(key);
+        let key = [LONG, 0, 0, 0, a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        insert(places, slots, keys, hasher, (hash, Slot { key, count: times }));
     }
 
     /// Takes all keys and their counts out, in order.
     pub(super) fn take_sorted(&mut self, order: impl Fn(&[u8], &[u8]) -> Ordering) -> Sorted {
+        self.settle();
         let (mut slots, keys) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.keys));
         self.places = HashTable::new();
         slots.sort_unstable_by(|a, b| order(a.key(&keys), b.key(&keys)));
         Sorted { keys, slots: slots.into_iter() }
     }
+}
+
+fn insert(
+    places: &mut HashTable<u32>,
+    slots: &mut Vec<Slot>,
+    keys: &[u8],
+    hasher: &RandomState,
+    (hash, slot): (u64, Slot),
+) {
+    slots.push(slot);
+    places.insert_unique(hash, number(slots.len() - 1), |number| {
+        let slot = &slots[*number as usize];
+        if slot.key[0] == LONG { hasher.hash_one(slot.key(keys)) } else { hash_short(hasher, &slot.key) }
+    });
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("there are no more than 1 Gi")
 }
 
 fn hash_short(hasher: &RandomState, key: &Short) -> u64 {
@@ -146,13 +191,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_full_counts_what_it_knows_and_one_key_has_room_in_any_case() {
+    fn what_is_full_takes_no_more_and_one_key_has_room_in_any_case() {
         let mut tally = Tally::new(8);
         let long = [b'a'; 99];
         assert!(tally.add(&long, 1));
         assert!(!tally.add(b"b", 1));
-        assert!(tally.add(&long, 2));
-        assert_eq!(tally.take_sorted(Ord::cmp).collect::<Vec<_>>(), [(Box::from(long), 3)]);
+        assert_eq!(tally.take_sorted(Ord::cmp).collect::<Vec<_>>(), [(Box::from(long), 1)]);
         assert!(tally.add(b"b", 1));
     }
 

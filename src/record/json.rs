@@ -224,13 +224,6 @@ impl<'a> Scanner<'a> {
         stand_here
     }
 
-    /// Goes on to the next string, across anything; returns whether there is one.
-    pub(crate) fn skip_to_string(&mut self) -> bool {
-        let found = memchr::memchr(b'"', &self.bytes[self.pos..]);
-        self.pos = found.map_or(self.bytes.len(), |at| self.pos + at);
-        found.is_some()
-    }
-
     /// What is not yet scanned.
     pub(crate) fn rest(&self) -> &'a str {
         self.text.get(self.pos..).unwrap_or_default()
