@@ -108,7 +108,7 @@ pub(super) fn histogram(flags: &HistogramFlags) -> Result<ExitCode, Failure> {
     let ((), code) = what.search(|Looking { search, shown, .. }| {
         let (mut histogram, coverage) = counts::histogram(&search, interval, by.as_ref(), &what.zone)?;
         shown.clear();
-        print(|out| write_histogram(format, by.is_some(), &what.zone, &mut histogram, out))?;
+        print(|out| write_histogram(format, flags.by.as_deref(), &what.zone, &mut histogram, out))?;
         Ok(((), coverage))
     })?;
     Ok(code)
@@ -158,15 +158,14 @@ fn write_facets(format: Format, names: &[&str], facets: &mut Facets, out: &mut d
                 }
             }
             Format::Table => {
-                let mut rows = Vec::new();
+                let (mut bars, mut rows) = (Bars::new(), Vec::new());
+                bars.widen(name, RECORDS);
                 for counted in facets.values(number) {
                     let (value, count) = counted?;
-                    rows.push((label(&value), count));
-                }
-                let mut bars = Bars::new();
-                bars.widen(name, "records");
-                for (label, count) in &rows {
-                    bars.add(label, *count);
+                    // No more than is shown: values are many, and may be as long as a line.
+                    let shown = bars.label(&label(&value)).text;
+                    bars.add(&shown, count);
+                    rows.push((shown, count));
                 }
                 let more = format!("({values} more)");
                 if values > 0 {
@@ -175,7 +174,7 @@ fn write_facets(format: Format, names: &[&str], facets: &mut Facets, out: &mut d
                 if number > 0 {
                     out.write_all(b"\n")?;
                 }
-                writeln!(out, "{}", bars.cells(name, "records", ""))?;
+                writeln!(out, "{}", bars.cells(name, RECORDS, ""))?;
                 for (label, count) in rows {
                     writeln!(out, "{}", bars.row(&label, count))?;
                 }
@@ -192,7 +191,7 @@ fn write_facets(format: Format, names: &[&str], facets: &mut Facets, out: &mut d
 /// in UTC, but in the zone in a table.
 fn write_histogram(
     format: Format,
-    is_split: bool,
+    split_by: Option<&str>,
     zone: &Zone,
     histogram: &mut Histogram,
     out: &mut dyn Write,
@@ -210,7 +209,7 @@ fn write_histogram(
             out.write_all(if separator == "[" { b"[]\n" } else { b"]\n" })
         }
         Format::Csv => {
-            out.write_all(if is_split { b"start,by,kind,count\r\n" } else { b"start,count\r\n" })?;
+            out.write_all(if split_by.is_some() { b"start,by,kind,count\r\n" } else { b"start,count\r\n" })?;
             for row in histogram.rows()? {
                 let row = row?;
                 let (start, count) = (row.start.to_string(), row.count.to_string());
@@ -229,10 +228,22 @@ fn write_histogram(
             };
             let text =
                 |row: &Row| by(row, label).map_or_else(|| start(row), |value| format!("{}  {value}", start(row)));
-            let mut bars = Bars::new();
+            let heading = |first: &Row| {
+                let width = start(first).len();
+                split_by.map_or("start".to_owned(), |name| format!("{:width$}  {name}", "start"))
+            };
+            let (mut bars, mut heads) = (Bars::new(), None);
             for row in histogram.rows()? {
                 let row = row?;
+                if heads.is_none() {
+                    let heading = heading(&row);
+                    bars.widen(&heading, RECORDS);
+                    heads = Some(heading);
+                }
                 bars.add(&text(&row), row.count);
+            }
+            if let Some(heading) = heads {
+                writeln!(out, "{}", bars.cells(&heading, RECORDS, ""))?;
             }
             for row in histogram.rows()? {
                 let row = row?;
@@ -351,6 +362,8 @@ impl Bars {
     }
 }
 
+/// What heads the counts of a table.
+const RECORDS: &str = "records";
 /// Bars that are narrower tell nothing.
 const BAR_MIN: usize = 8;
 /// What stands between the columns.
