@@ -3,27 +3,28 @@
 //! Counts are exact however many values there are, and take no more memory than the search is given:
 //!
 //! - Each thread counts in a table. One that has grown to its share is written, sorted, to a temporary file
-//!   without a name (a run), and emptied.
-//! - As soon as there are eight runs of a size they are merged to one of the next, by one thread at a time: of
-//!   each, one value is in memory, which is no longer than a line. So no value is written more often than the
-//!   logarithm of their number, and few files are open.
+//!   without a name (a run), and emptied. Runs are merged ([`Runs`]) by one thread at a time.
+//! - A value of more than 4 KiB lies in a temporary file, too. It is counted by its beginning and its SHA-256, by which it is
+//!   told from any other.
 //! - At the end, what is left in tables and runs is merged. An answer lies in a file where it is long; of the values of a field,
 //!   it is known in memory where the most frequent are.
 
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::slice;
 use std::sync::Mutex;
 
+use sha2::{Digest, Sha256};
 use tempfile::SpooledTempFile;
 
 use super::field::{Field, Value};
 use super::fields::{Fields, emptied};
 use super::number::Decimal;
+use super::runs::Runs;
 use super::scan::Depth;
 use super::search::{Coverage, Found, Search};
 use super::tally::Tally;
@@ -37,8 +38,10 @@ pub const VALUES_MAX: usize = 10_000;
 
 /// Longer keys are not kept as a slot's last: slots take next to nothing.
 const RECENT_BYTES_MAX: usize = 256;
-/// Runs that are merged at once: 16 MiB of values, as none is longer than a line.
+/// Runs that are merged at once, each by 8 KiB.
 const RUNS_MAX: usize = 8;
+/// What is told of a value by its text; a longer one is told by this beginning of it, and its SHA-256.
+const TEXT_BYTES_MAX: usize = 4 << 10;
 /// An answer that is longer lies in a temporary file.
 const SPOOL_BYTES_MAX: usize = 1 << 20;
 
@@ -66,6 +69,8 @@ pub enum Counted {
 pub struct Facets {
     fields: Vec<Facet>,
     spool: Spool,
+    /// Long values.
+    texts: Spool,
 }
 
 /// The values of one field.
@@ -96,7 +101,7 @@ pub struct More {
 /// Values that do not fit in memory go to temporary files, which can fail.
 pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Coverage)> {
     let ready = Fields::new(fields);
-    let (merge, coverage) = count(search, |found, table| {
+    let (merge, texts, coverage) = count(search, |found, table| {
         let values = table.values(&ready, found);
         for (group, value) in values.iter().enumerate() {
             if let Some(value) = value {
@@ -106,12 +111,12 @@ pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Cove
         table.room = emptied(values);
         Ok(())
     })?;
-    Ok((Facets::of(fields.len(), merge, VALUES_MAX)?, coverage))
+    Ok((Facets::of(fields.len(), (merge, texts), VALUES_MAX)?, coverage))
 }
 
 impl Facets {
     /// Takes what was counted, by field and value.
-    fn of(fields: usize, merge: impl Iterator<Item = io::Result<Entry>>, values_max: usize) -> io::Result<Self> {
+    fn of(fields: usize, (merge, texts): (Merge, Spool), values_max: usize) -> io::Result<Self> {
         let mut tops: Vec<BinaryHeap<Reverse<Top>>> = vec![BinaryHeap::new(); fields];
         let mut facets: Vec<Facet> = std::iter::repeat_with(Facet::default).take(fields).collect();
         let mut spool = Spool::new();
@@ -129,19 +134,22 @@ impl Facets {
                 }
                 top.pop();
             }
-            top.push(Reverse((entry.count, Reverse(spool.push(&entry)?))));
+            top.push(Reverse((entry.count, Reverse(spool.push_entry(&entry)?))));
         }
         for (facet, top) in facets.iter_mut().zip(tops) {
             // Sorted as they are reversed: the most frequent first.
             facet.top = top.into_sorted_vec().into_iter().map(|Reverse(top)| top).collect();
         }
-        Ok(Self { fields: facets, spool })
+        Ok(Self { fields: facets, spool, texts })
     }
 
     /// The values of a field, by its number in what was asked for, and how many records hold each.
     pub fn values(&mut self, field: usize) -> impl ExactSizeIterator<Item = io::Result<(Counted, u64)>> {
-        let (top, spool) = (&self.fields[field].top, &mut self.spool);
-        top.iter().map(|(count, Reverse(at))| Ok((spool.at(*at)?.value().unwrap_or(Counted::Missing), *count)))
+        let Self { fields, spool, texts } = self;
+        fields[field]
+            .top
+            .iter()
+            .map(|(count, Reverse(at))| Ok((spool.entry(*at)?.value(texts)?.unwrap_or(Counted::Missing), *count)))
     }
 
     /// What is not among a field's values, as there are too many.
@@ -189,7 +197,11 @@ impl Interval {
 
 /// Records by time, the oldest first. Intervals without any are left out.
 #[derive(Debug)]
-pub struct Histogram(Spool);
+pub struct Histogram {
+    spool: Spool,
+    /// Long values.
+    texts: Spool,
+}
 
 /// Records of one interval, that hold one value if they were split.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +225,7 @@ pub fn histogram(
     zone: &Zone,
 ) -> io::Result<(Histogram, Coverage)> {
     let by = by.map(|field| Fields::new(slice::from_ref(field)));
-    let (merge, coverage) = count(search, |found, table| {
+    let (merge, texts, coverage) = count(search, |found, table| {
         let start = interval.start(found.record.ts, zone).millis().cast_unsigned();
         let values = by.as_ref().map(|field| table.values(field, found));
         table.add(0, (start, values.as_deref().map(|values| kind_and_text(values[0].as_ref()))))?;
@@ -222,9 +234,9 @@ pub fn histogram(
     })?;
     let mut spool = Spool::new();
     for entry in merge {
-        spool.push(&entry?)?;
+        spool.push_entry(&entry?)?;
     }
-    Ok((Histogram(spool), coverage))
+    Ok((Histogram { spool, texts }, coverage))
 }
 
 impl Histogram {
@@ -233,24 +245,23 @@ impl Histogram {
     /// # Errors
     /// Those of reading a temporary file, here and of each row.
     pub fn rows(&mut self) -> io::Result<impl Iterator<Item = io::Result<Row>>> {
-        let Self(Spool(spool, _)) = self;
-        spool.rewind()?;
-        let row = |entry: Entry| Row {
-            start: Timestamp::from_millis(entry.group().cast_signed()),
-            by: entry.value(),
-            count: entry.count,
+        let Self { spool, texts } = self;
+        let row = |entry: io::Result<Entry>| {
+            let entry = entry?;
+            let start = Timestamp::from_millis(entry.group().cast_signed());
+            Ok(Row { start, by: entry.value(texts)?, count: entry.count })
         };
-        Ok(entries_of(BufReader::new(spool)).map(move |entry| entry.map(row)))
+        Ok(entries_of(BufReader::new(spool.from(0)?)).map(row))
     }
 }
 
-/// Counts in a table for each thread, and merges them.
+/// Counts in a table for each thread, and merges them; tells what was counted, and where its long values lie.
 fn count(
     search: &Search<'_>,
     each: impl Fn(&Found<'_>, &mut Table<'_>) -> io::Result<()> + Sync,
-) -> io::Result<(Merge, Coverage)> {
-    let runs = Mutex::new(Runs::default());
-    let new = || Ok(Table::new(&runs, search.share_bytes()));
+) -> io::Result<(Merge, Spool, Coverage)> {
+    let written = Mutex::new(Written::new());
+    let new = || Ok(Table::new(&written, search.share_bytes()));
     let (tables, mut coverage) = search.each_at(Depth::Look, new, |table: &mut io::Result<Table<'_>>, found| {
         let Ok(counts) = table else { return ControlFlow::Break(()) };
         counts.is_ambiguous = found.is_ambiguous;
@@ -271,20 +282,37 @@ fn count(
         coverage.ambiguous += table.ambiguous;
         sorted.push(table.take_sorted()?);
     }
-    let runs = runs.into_inner().expect("whoever held it did not panic");
-    Ok((runs.finish(sorted)?, coverage))
+    let Written { runs, texts } = written.into_inner().expect("whoever held it did not panic");
+    Ok((finish(runs, sorted)?, texts, coverage))
+}
+
+/// What threads have written to temporary files.
+#[derive(Debug)]
+struct Written {
+    /// Counts that did not fit.
+    runs: Runs,
+    /// Long values.
+    texts: Spool,
+}
+
+impl Written {
+    fn new() -> Self {
+        Self { runs: Runs::new(RUNS_MAX), texts: Spool::new() }
+    }
 }
 
 /// What one thread counts.
 struct Table<'r> {
     counts: Tally,
+    /// Where the long values of these lie, by their digests.
+    long: HashMap<Sha, u64>,
     /// The short key that was counted last in each slot, and how often since then: lines in a row are often of one job or hour.
     recent: Vec<(Vec<u8>, u64)>,
     /// The key that is looked for.
     key: Vec<u8>,
     /// For the values of a record.
     room: Vec<Option<Value<'static>>>,
-    runs: &'r Mutex<Runs>,
+    written: &'r Mutex<Written>,
     /// The present record is ambiguous.
     is_ambiguous: bool,
     /// Records that the search did not take for ambiguous, and that are.
@@ -292,9 +320,9 @@ struct Table<'r> {
 }
 
 impl<'r> Table<'r> {
-    fn new(runs: &'r Mutex<Runs>, bytes_max: usize) -> Self {
-        let (counts, recent, key) = (Tally::new(bytes_max), Vec::new(), Vec::new());
-        Self { counts, recent, key, room: Vec::new(), runs, is_ambiguous: false, ambiguous: 0 }
+    fn new(written: &'r Mutex<Written>, bytes_max: usize) -> Self {
+        let (counts, long, recent, key) = (Tally::new(bytes_max), HashMap::new(), Vec::new(), Vec::new());
+        Self { counts, long, recent, key, room: Vec::new(), written, is_ambiguous: false, ambiguous: 0 }
     }
 
     /// The values that fields of a record have for counting.
@@ -310,6 +338,9 @@ impl<'r> Table<'r> {
         self.key.extend(group.to_be_bytes());
         if let Some((kind, text)) = value {
             self.key.push(kind);
+            if text.len() > TEXT_BYTES_MAX {
+                return self.count_long(&text);
+            }
             self.key.extend(text.as_bytes());
         }
         let mut times = 1;
@@ -328,13 +359,27 @@ impl<'r> Table<'r> {
         self.count(times)
     }
 
+    /// Counts a long value whose key has begun. One that is not in the table yet is kept.
+    fn count_long(&mut self, text: &str) -> io::Result<()> {
+        let digest = Sha256::digest(text);
+        self.key.extend(&text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
+        self.key.push(CUT);
+        self.key.extend(digest);
+        let known = self.long.get(digest.as_slice()).copied();
+        let keep = || self.written.lock().expect("whoever held it did not panic").texts.push_text(text);
+        let at = known.map_or_else(keep, Ok)?;
+        self.count(1)?;
+        self.long.insert(digest.into(), at);
+        Ok(())
+    }
+
     /// Counts `key` so many times.
     fn count(&mut self, times: u64) -> io::Result<()> {
         if times == 0 || self.counts.add(&self.key, times) {
             return Ok(());
         }
-        let run = write_run(sorted(&mut self.counts).map(Ok))?;
-        self.runs.lock().expect("whoever held it did not panic").push(run)?;
+        let run = write_run(self.sorted().map(Ok))?;
+        self.written.lock().expect("whoever held it did not panic").runs.push(run, merge_files)?;
         // What is empty has room for one.
         self.counts.add(&self.key, times);
         Ok(())
@@ -346,20 +391,27 @@ impl<'r> Table<'r> {
             self.key = key;
             self.count(times)?;
         }
-        Ok(sorted(&mut self.counts))
+        Ok(self.sorted())
     }
-}
 
-fn sorted(counts: &mut Tally) -> impl Iterator<Item = Entry> + use<> {
-    counts.take_sorted(order).map(|(key, count)| Entry { key, count })
+    fn sorted(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        let long = std::mem::take(&mut self.long);
+        self.counts.take_sorted(order).map(move |(key, count)| {
+            let text = digest(&key).map(|digest| long[digest]);
+            Entry { key, count, text }
+        })
+    }
 }
 
 /// A value, by its group (a field's number, or the time of an interval), and how often it was found.
 #[derive(Debug)]
 struct Entry {
-    /// The group in 8 bytes, big-endian; then, if there is a value, its kind and its text.
+    /// The group in 8 bytes, big-endian; then, if there is a value, its kind and its text: of a long one its beginning, [`CUT`] and its
+    /// SHA-256.
     key: Box<[u8]>,
     count: u64,
+    /// Where a long text lies.
+    text: Option<u64>,
 }
 
 /// Kinds of values, in their order.
@@ -373,6 +425,9 @@ const ARRAY: u8 = 6;
 const OBJECT: u8 = 7;
 
 const GROUP_BYTES: usize = 8;
+/// What stands where a text is cut: no byte of one.
+const CUT: u8 = 0xff;
+type Sha = [u8; 32];
 
 /// What a value, or that there is none, is counted as.
 fn kind_and_text<'v>(value: Option<&'v Value<'_>>) -> (u8, Cow<'v, str>) {
@@ -396,12 +451,21 @@ fn kind_and_text<'v>(value: Option<&'v Value<'_>>) -> (u8, Cow<'v, str>) {
     (kind, text.into())
 }
 
-/// The kind of a key's value, and its text.
+/// The kind of a key's value, and its text, or the beginning of that.
 fn parts(key: &[u8]) -> Option<(u8, &[u8])> {
-    key[GROUP_BYTES..].split_first().map(|(kind, text)| (*kind, text))
+    let (kind, text) = key[GROUP_BYTES..].split_first()?;
+    let behind = if digest(key).is_some() { 1 + size_of::<Sha>() } else { 0 };
+    Some((*kind, &text[..text.len() - behind]))
 }
 
-/// The order of keys: by group and value.
+/// The digest of a long value.
+fn digest(key: &[u8]) -> Option<&Sha> {
+    let (_, value) = key[GROUP_BYTES..].split_first()?;
+    let (text, digest) = value.split_last_chunk()?;
+    (text.last() == Some(&CUT)).then_some(digest)
+}
+
+/// The order of keys: by group and value; of values that begin alike for 4 KiB, by what tells them apart.
 fn order(one: &[u8], other: &[u8]) -> Ordering {
     let groups = one[..GROUP_BYTES].cmp(&other[..GROUP_BYTES]);
     let numbers = match (parts(one), parts(other)) {
@@ -414,42 +478,47 @@ fn order(one: &[u8], other: &[u8]) -> Ordering {
 }
 
 impl Entry {
+    const HEAD_BYTES: usize = 20;
+
     fn group(&self) -> u64 {
         u64::from_be_bytes(self.key[..GROUP_BYTES].try_into().expect("8 bytes"))
     }
 
-    fn value(&self) -> Option<Counted> {
-        let (kind, text) = parts(&self.key)?;
-        let text = utf8(text);
-        Some(match kind {
+    /// The value; a long one is had again.
+    fn value(&self, texts: &mut Spool) -> io::Result<Option<Counted>> {
+        let Some((kind, text)) = parts(&self.key) else { return Ok(None) };
+        let mut text = || self.text.map_or_else(|| Ok(utf8(text).to_owned()), |at| texts.text(at));
+        Ok(Some(match kind {
             MISSING => Counted::Missing,
             NULL => Counted::Null,
             FALSE => Counted::Boolean(false),
             TRUE => Counted::Boolean(true),
-            NUMBER => Counted::Number(text.to_owned()),
+            NUMBER => Counted::Number(text()?),
             ARRAY => Counted::Array,
             OBJECT => Counted::Object,
-            _ => Counted::String(text.to_owned()),
-        })
+            _ => Counted::String(text()?),
+        }))
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&u32::try_from(self.key.len()).expect("a value is no longer than a line").to_le_bytes())?;
+        out.write_all(&u32::try_from(self.key.len()).expect("longer texts are cut").to_le_bytes())?;
         out.write_all(&self.count.to_le_bytes())?;
+        out.write_all(&self.text.unwrap_or(u64::MAX).to_le_bytes())?;
         out.write_all(&self.key)
     }
 
     /// Reads what was written; nothing at the end.
     fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
-        let mut head = [0; 12];
+        let mut head = [0; Self::HEAD_BYTES];
         match from.read_exact(&mut head) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
         let length = u32::from_le_bytes(head[..4].try_into().expect("4 bytes"));
+        let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
         let mut key = vec![0; length as usize].into_boxed_slice();
         from.read_exact(&mut key)?;
-        Ok(Some(Self { key, count: u64::from_le_bytes(head[4..].try_into().expect("8 bytes")) }))
+        Ok(Some(Self { key, count: long(4), text: Some(long(12)).filter(|at| *at != u64::MAX) }))
     }
 }
 
@@ -477,49 +546,22 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-/// Sorted entries in temporary files, of each size fewer than [`RUNS_MAX`].
-#[derive(Debug, Default)]
-struct Runs(Vec<Vec<File>>);
-
-impl Runs {
-    fn push(&mut self, run: File) -> io::Result<()> {
-        let mut run = run;
-        for size in 0.. {
-            if self.0.len() == size {
-                self.0.push(Vec::new());
-            }
-            self.0[size].push(run);
-            if self.0[size].len() < RUNS_MAX {
-                break;
-            }
-            run = merge_files(self.0[size].drain(..))?;
-        }
-        Ok(())
+/// Merges all runs with what was never written to one.
+fn finish(runs: Runs, sorted: Vec<impl Iterator<Item = Entry> + Send + 'static>) -> io::Result<Merge> {
+    let mut all: Vec<Run> = Vec::new();
+    for entries in sorted {
+        all.push(Box::new(entries.map(Ok)));
     }
-
-    /// Merges all runs with what was never written to one.
-    fn finish(self, sorted: Vec<impl Iterator<Item = Entry> + Send + 'static>) -> io::Result<Merge> {
-        // The smallest first.
-        let mut files: Vec<File> = self.0.into_iter().flatten().collect();
-        while files.len() > RUNS_MAX {
-            let run = merge_files(files.drain(..RUNS_MAX))?;
-            files.push(run);
-        }
-        let mut runs: Vec<Run> = Vec::new();
-        for entries in sorted {
-            runs.push(Box::new(entries.map(Ok)));
-        }
-        for file in files {
-            runs.push(read_run(file)?);
-        }
-        Merge::new(runs)
+    for file in runs.into_files(merge_files)? {
+        all.push(read_run(file)?);
     }
+    Merge::new(all)
 }
 
 type Run = Box<dyn Iterator<Item = io::Result<Entry>> + Send>;
 
-fn merge_files(files: impl Iterator<Item = File>) -> io::Result<File> {
-    write_run(Merge::new(files.map(read_run).collect::<io::Result<_>>()?)?)
+fn merge_files(files: Vec<File>) -> io::Result<File> {
+    write_run(Merge::new(files.into_iter().map(read_run).collect::<io::Result<_>>()?)?)
 }
 
 fn write_run(entries: impl Iterator<Item = io::Result<Entry>>) -> io::Result<File> {
@@ -578,28 +620,56 @@ impl Iterator for Merge {
     }
 }
 
-/// Entries one after another: in memory while they are few, then in a temporary file without a name.
+/// What lies one behind the other: in memory while it is little, then in a temporary file without a name.
 #[derive(Debug)]
-struct Spool(SpooledTempFile, u64);
+struct Spool {
+    file: SpooledTempFile,
+    bytes: u64,
+}
 
 impl Spool {
     fn new() -> Self {
-        Self(tempfile::spooled_tempfile(SPOOL_BYTES_MAX), 0)
+        Self { file: tempfile::spooled_tempfile(SPOOL_BYTES_MAX), bytes: 0 }
     }
 
     /// Adds an entry, and tells where it is.
-    fn push(&mut self, entry: &Entry) -> io::Result<u64> {
-        let mut bytes = Vec::with_capacity(entry.key.len() + 12);
+    fn push_entry(&mut self, entry: &Entry) -> io::Result<u64> {
+        let mut bytes = Vec::with_capacity(Entry::HEAD_BYTES + entry.key.len());
         entry.write(&mut bytes)?;
-        self.0.write_all(&bytes)?;
-        let at = self.1;
-        self.1 += bytes.len() as u64;
+        self.push(&[&bytes])
+    }
+
+    fn entry(&mut self, at: u64) -> io::Result<Entry> {
+        Entry::read(self.from(at)?)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Adds a text, and tells where it is.
+    fn push_text(&mut self, text: &str) -> io::Result<u64> {
+        let length = u32::try_from(text.len()).expect("a value is no longer than a line");
+        self.push(&[&length.to_le_bytes(), text.as_bytes()])
+    }
+
+    fn text(&mut self, at: u64) -> io::Result<String> {
+        let (file, mut length) = (self.from(at)?, [0; 4]);
+        file.read_exact(&mut length)?;
+        let mut text = vec![0; u32::from_le_bytes(length) as usize];
+        file.read_exact(&mut text)?;
+        Ok(String::from_utf8(text).expect("it was written as UTF-8"))
+    }
+
+    fn push(&mut self, parts: &[&[u8]]) -> io::Result<u64> {
+        let at = self.bytes;
+        for part in parts {
+            self.file.write_all(part)?;
+            self.bytes += part.len() as u64;
+        }
         Ok(at)
     }
 
-    fn at(&mut self, at: u64) -> io::Result<Entry> {
-        self.0.seek(SeekFrom::Start(at))?;
-        Entry::read(&mut self.0)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    /// Where something lies that is to be read.
+    fn from(&mut self, at: u64) -> io::Result<&mut SpooledTempFile> {
+        self.file.seek(SeekFrom::Start(at))?;
+        Ok(&mut self.file)
     }
 }
 
@@ -613,16 +683,16 @@ mod tests {
 
     /// Counts in tables that are written after a few values; by group and value, in order.
     fn counted(values: &[(u64, u8, String)], bytes_max: usize) -> Vec<(u64, Option<Counted>, u64)> {
-        let runs = Mutex::new(Runs::default());
-        let mut tables = [Table::new(&runs, bytes_max), Table::new(&runs, bytes_max)];
+        let written = Mutex::new(Written::new());
+        let mut tables = [Table::new(&written, bytes_max), Table::new(&written, bytes_max)];
         for (nth, (group, kind, text)) in values.iter().enumerate() {
             tables[nth % 2].add(nth % 3, (*group, Some((*kind, text.into())))).unwrap();
         }
         let sorted = tables.map(|mut table| table.take_sorted().unwrap());
-        let runs = runs.into_inner().unwrap();
-        assert!(runs.0.iter().all(|size| size.len() < RUNS_MAX));
-        let entries = runs.finish(sorted.into()).unwrap();
-        entries.map(Result::unwrap).map(|entry| (entry.group(), entry.value(), entry.count)).collect()
+        let Written { runs, mut texts } = written.into_inner().unwrap();
+        assert!(runs.counts().all(|count| count < RUNS_MAX));
+        let entries = finish(runs, sorted.into()).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.group(), entry.value(&mut texts).unwrap(), entry.count)).collect()
     }
 
     fn numbers(numbers: impl Iterator<Item = u64>) -> Vec<(u64, u8, String)> {
@@ -645,13 +715,14 @@ mod tests {
         let mut values = numbers([10, 9, 30, 4, 2, 1, 9, 10, 30, 4, 2, 30, 9, 10, 4, 4].into_iter());
         values.push((1, STRING, "x".to_owned()));
         let facets = |values_max| {
-            let runs = Mutex::new(Runs::default());
-            let mut table = Table::new(&runs, 0);
+            let written = Mutex::new(Written::new());
+            let mut table = Table::new(&written, 0);
             for (group, kind, text) in &values {
                 table.add(0, (*group, Some((*kind, text.into())))).unwrap();
             }
             let sorted = vec![table.take_sorted().unwrap()];
-            Facets::of(2, runs.into_inner().unwrap().finish(sorted).unwrap(), values_max).unwrap()
+            let Written { runs, texts } = written.into_inner().unwrap();
+            Facets::of(2, (finish(runs, sorted).unwrap(), texts), values_max).unwrap()
         };
         let number = |(text, count): (&str, u64)| (Counted::Number(text.to_owned()), count);
         let all = [("4", 4), ("9", 3), ("10", 3), ("30", 3), ("2", 2), ("1", 1)].map(number);
@@ -720,16 +791,46 @@ mod tests {
     #[test]
     fn a_long_answer_is_read_back_from_where_it_was_put() {
         let mut spool = Spool::new();
-        let entry = |nth: u64| Entry { key: nth.to_be_bytes().repeat(1000).into(), count: nth };
-        let places: Vec<_> = (0..400).map(|nth| spool.push(&entry(nth)).unwrap()).collect();
-        assert!(spool.1 > 2 * SPOOL_BYTES_MAX as u64);
+        let entry = |nth: u64| Entry { key: nth.to_be_bytes().repeat(1000).into(), count: nth, text: Some(nth) };
+        let places: Vec<_> = (0..400).map(|nth| spool.push_entry(&entry(nth)).unwrap()).collect();
+        assert!(spool.bytes > 2 * SPOOL_BYTES_MAX as u64);
         for (nth, place) in (0..400_u32).zip(places).rev() {
-            let read = spool.at(place).unwrap();
-            assert_eq!((read.count, &read), (u64::from(nth), &entry(nth.into())));
+            let read = spool.entry(place).unwrap();
+            assert_eq!((read.count, read.text, &read), (u64::from(nth), Some(nth.into()), &entry(nth.into())));
         }
     }
 
+    /// They begin alike, and one is as long as what is told by its text.
+    #[test]
+    fn long_values_are_told_apart_and_had_again() {
+        let long = |end: &str| "é".repeat(TEXT_BYTES_MAX / 2) + end;
+        // In their order: one that is no longer than that comes before those that begin like it.
+        let texts = ["x".repeat(3 * TEXT_BYTES_MAX), long(""), long("a"), long("b"), long("a") + "\u{10ffff}"];
+        let texts_thrice = (0..3).flat_map(|time| texts.iter().map(move |text| (time % 2, STRING, text.clone())));
+        let values: Vec<_> = texts_thrice.collect();
+        for bytes_max in [0, 2 * TEXT_BYTES_MAX, 1 << 20] {
+            let counted = counted(&values, bytes_max);
+            for group in [0, 1] {
+                let of_group = counted.iter().filter(|(other, ..)| *other == group);
+                let numbered = |(_, value, count): &(u64, Option<Counted>, u64)| {
+                    let of = |text: &String| *value == Some(Counted::String(text.clone()));
+                    (texts.iter().position(of), *count)
+                };
+                let mut found: Vec<_> = of_group.map(numbered).collect();
+                assert_eq!(found[..2], [0, 1].map(|nth| (Some(nth), 2 - group)));
+                found.sort_unstable();
+                assert_eq!(found, [0, 1, 2, 3, 4].map(|nth| (Some(nth), 2 - group)));
+            }
+        }
+        let mut numbers = ["9", "8"].map(|digit| (0, NUMBER, digit.repeat(TEXT_BYTES_MAX + 1))).to_vec();
+        numbers.push((0, NUMBER, "7".to_owned()));
+        let found: Vec<_> = counted(&numbers, 0).into_iter().map(|(_, value, _)| value).collect();
+        assert!(found == [2, 1, 0].map(|nth: usize| Some(Counted::Number(numbers[nth].2.clone()))));
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn tables_of_any_size_count_what_a_map_counts(
             values in prop::collection::vec((0..3_u64, STRING..=STRING, "[ab]{0,3}"), 0..300),

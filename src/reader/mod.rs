@@ -22,6 +22,7 @@ mod word;
 
 pub mod counts;
 pub mod follow;
+mod runs;
 mod scan;
 pub mod search;
 pub mod sorted;

@@ -47,19 +47,41 @@ impl<'a> Decimal<'a> {
     /// zeros that say nothing. `1e1` is `10`, `-0.50` is `-0.5`, `1e41` is `1e41`.
     #[must_use]
     pub fn spelling(&self) -> String {
-        let sign = if self.is_negative { "-" } else { "" };
-        let digits: String = self.digits.chars().filter(|char| *char != '.').collect();
-        let point = |at: usize| {
-            let (whole, fraction) = digits.split_at(at);
-            if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
+        // Made in one piece, as it may be as long as a line.
+        let count = self.digits.len() - usize::from(self.digits.contains('.'));
+        let mut text = String::with_capacity(count + PLAIN_DIGITS_MAX + 4);
+        let point_at = |at: usize, text: &mut String| {
+            for (nth, digit) in self.digits.chars().filter(|char| *char != '.').enumerate() {
+                if nth == at {
+                    text.push('.');
+                }
+                text.push(digit);
+            }
         };
-        match usize::try_from(self.magnitude.unsigned_abs()).unwrap_or(usize::MAX) {
-            _ if digits.is_empty() => "0".to_owned(),
-            zeros @ 0..=PLAIN_DIGITS_MAX if self.magnitude <= 0 => format!("{sign}0.{:0<zeros$}{digits}", ""),
-            whole @ 0..=PLAIN_DIGITS_MAX if whole >= digits.len() => format!("{sign}{digits:0<whole$}"),
-            whole @ 0..=PLAIN_DIGITS_MAX => format!("{sign}{}", point(whole)),
-            _ => format!("{sign}{}e{}", point(1), self.magnitude - 1),
+        let zeros = |count: usize, text: &mut String| text.extend(std::iter::repeat_n('0', count));
+        if count == 0 {
+            return "0".to_owned();
         }
+        if self.is_negative {
+            text.push('-');
+        }
+        match usize::try_from(self.magnitude.unsigned_abs()).unwrap_or(usize::MAX) {
+            some @ 0..=PLAIN_DIGITS_MAX if self.magnitude <= 0 => {
+                text.push_str("0.");
+                zeros(some, &mut text);
+                point_at(count, &mut text);
+            }
+            whole @ 0..=PLAIN_DIGITS_MAX => {
+                point_at(whole, &mut text);
+                zeros(whole.saturating_sub(count), &mut text);
+            }
+            _ => {
+                point_at(1, &mut text);
+                text.push('e');
+                text.push_str(&(self.magnitude - 1).to_string());
+            }
+        }
+        text
     }
 
     /// -1, 0 or 1.

@@ -342,7 +342,11 @@ pub(crate) fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: 
         }
         if cell.contains(['"', ',', '\r', '\n']) || is_alone && cell.is_empty() {
             out.push(b'"');
-            out.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
+            // A cell may be as long as a line: no other text is made of it.
+            for (nth, part) in cell.split('"').enumerate() {
+                out.extend_from_slice(if nth > 0 { b"\"\"" } else { b"" });
+                out.extend_from_slice(part.as_bytes());
+            }
             out.push(b'"');
         } else {
             out.extend_from_slice(cell.as_bytes());

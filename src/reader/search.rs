@@ -255,10 +255,14 @@ impl<'s> Search<'s> {
         self.threads.min(for_threads / THREAD_BYTES).max(1)
     }
 
-    /// What each thread may hold of what it has found, in bytes.
+    /// What all threads may hold of what they have found, in bytes.
+    fn found_bytes(&self) -> usize {
+        self.memory_bytes - UNPACKING_BYTES - self.workers() * THREAD_BYTES
+    }
+
+    /// What each thread may.
     pub(super) fn share_bytes(&self) -> usize {
-        let workers = self.workers();
-        (self.memory_bytes - UNPACKING_BYTES - workers * THREAD_BYTES) / workers
+        self.found_bytes() / self.workers()
     }
 
     /// Hands every record that matches to `found`, with the state of the thread that found it, in no order; returns the
@@ -327,7 +331,7 @@ impl<'s> Search<'s> {
             }
         });
         let sorters = sorters.into_iter().collect::<io::Result<Vec<_>>>()?;
-        Ok((Sorted::merge(order, limit, sorters, spool, listing)?, coverage))
+        Ok((Sorted::merge(order, (limit, self.found_bytes()), sorters, spool, listing)?, coverage))
     }
 
     /// Hands all records that match to `take`, in order, as what `encode` adds of each, which says whether the record is ambiguous; it is
@@ -403,7 +407,7 @@ impl<'s> Search<'s> {
                 return Err(error);
             }
         }
-        Ok((Sorted::merge(order, Some(limit), vec![sorter], spool, listing)?, coverage))
+        Ok((Sorted::merge(order, (Some(limit), self.found_bytes()), vec![sorter], spool, listing)?, coverage))
     }
 
     fn is_stopped(&self) -> bool {

@@ -1,20 +1,27 @@
 //! Records in order: their keys are sorted, in memory as far as they fit, and the lines are read again where they lie.
+//!
+//! Memory: keys take what the search gives them; what does not fit is merged from temporary files, 32 at once by 8 KiB of each. Once all is
+//! found and the threads are gone, as much again is for what is read ahead of the segments, but no more than 8 MiB. A line is held once.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+
+use tempfile::SpooledTempFile;
 
 use super::lines::OpenSegment;
 use super::listing::{Listing, Segment, Sources};
 use super::record::Record;
+use super::runs::Runs;
 use crate::record::Timestamp;
 
-/// Segments that are open at once while lines are read again, and what is read of each: 8 MiB.
+/// Segments that are open at once while lines are read again.
 const OPEN_MAX: usize = 64;
-const WINDOW_BYTES: usize = 128 << 10;
+/// What is read ahead of each at most: 8 MiB in all.
+const WINDOW_BYTES_MAX: usize = 128 << 10;
 /// What is read first: of many segments one line is wanted.
 const FIRST_BYTES: usize = 4 << 10;
 
@@ -130,15 +137,18 @@ pub(super) struct Sorter {
     keys_max: usize,
     keys: Vec<Key>,
     worst: Option<Timestamp>,
-    /// Sorted runs of keys that did not fit.
-    runs: Vec<File>,
+    /// Those that did not fit.
+    runs: Runs,
 }
+
+/// Runs of keys that are merged at once.
+const RUNS_MAX: usize = 32;
 
 impl Sorter {
     /// `bytes` of keys are held in memory.
     pub(super) fn new(order: Order, limit: Option<usize>, bytes: usize) -> Self {
         let keys_max = bytes / size_of::<Key>();
-        Self { order, limit, keys_max, keys: Vec::new(), worst: None, runs: Vec::new() }
+        Self { order, limit, keys_max, keys: Vec::new(), worst: None, runs: Runs::new(RUNS_MAX) }
     }
 
     pub(super) fn push(&mut self, key: Key, listing: &Listing) -> io::Result<()> {
@@ -151,9 +161,8 @@ impl Sorter {
             }
         } else if self.keys.len() >= self.keys_max {
             self.sort(listing);
-            let mut run = BufWriter::new(temporary_file()?);
-            self.keys.drain(..).try_for_each(|key| run.write_all(&key.to_bytes()))?;
-            self.runs.push(run.into_inner().map_err(io::IntoInnerError::into_error)?);
+            let run = write_run(self.keys.drain(..).map(Ok))?;
+            self.runs.push(run, |files| merge_files(self.order, files, listing))?;
         }
         Ok(())
     }
@@ -184,10 +193,10 @@ impl Sorter {
 pub struct Sorted {
     order: Order,
     left: usize,
-    runs: Vec<Run>,
-    /// The next key of each run and the run's number, the last in the order first. Runs are few.
-    next: Vec<(Key, usize)>,
+    keys: Merge,
     spool: Spool,
+    /// What is read ahead of a segment.
+    window_bytes: usize,
     open: BTreeMap<u32, Reopened>,
     /// Lines read so far: which segment was read last.
     reads: u64,
@@ -207,60 +216,105 @@ pub struct SortedLine {
     pub line: Vec<u8>,
 }
 
-struct Run(Box<dyn Iterator<Item = io::Result<Key>> + Send>);
+type Run = Box<dyn Iterator<Item = io::Result<Key>> + Send>;
+
+/// The keys of several runs, in order.
+struct Merge {
+    order: Order,
+    runs: Vec<Run>,
+    /// The next key of each run and the run's number, the last in the order first. Runs are few.
+    next: Vec<(Key, usize)>,
+}
+
+impl Merge {
+    fn new(order: Order, runs: Vec<Run>, listing: &Listing) -> io::Result<Self> {
+        let mut merge = Self { order, runs, next: Vec::new() };
+        for run in 0..merge.runs.len() {
+            merge.advance(run, listing)?;
+        }
+        Ok(merge)
+    }
+
+    fn next_key(&mut self, listing: &Listing) -> io::Result<Option<Key>> {
+        let Some((key, run)) = self.next.pop() else { return Ok(None) };
+        self.advance(run, listing)?;
+        Ok(Some(key))
+    }
+
+    fn advance(&mut self, run: usize, listing: &Listing) -> io::Result<()> {
+        if let Some(key) = self.runs[run].next().transpose()? {
+            let order = self.order;
+            let at = self.next.partition_point(|(other, _)| order.compare(other, &key, listing).is_gt());
+            self.next.insert(at, (key, run));
+        }
+        Ok(())
+    }
+}
+
+fn merge_files(order: Order, files: Vec<File>, listing: &Listing) -> io::Result<File> {
+    let mut merge = Merge::new(order, files.into_iter().map(read_run).collect::<io::Result<_>>()?, listing)?;
+    write_run(std::iter::from_fn(|| merge.next_key(listing).transpose()))
+}
+
+fn write_run(mut keys: impl Iterator<Item = io::Result<Key>>) -> io::Result<File> {
+    let mut run = BufWriter::new(temporary_file()?);
+    keys.try_for_each(|key| run.write_all(&key?.to_bytes()))?;
+    run.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+fn read_run(mut file: File) -> io::Result<Run> {
+    file.rewind()?;
+    Ok(Box::new(keys_of(BufReader::new(file))))
+}
 
 impl Sorted {
+    /// `bytes` are for what is read ahead.
     pub(super) fn merge(
         order: Order,
-        limit: Option<usize>,
+        (limit, bytes): (Option<usize>, usize),
         sorters: Vec<Sorter>,
         spool: Spool,
         listing: &Listing,
     ) -> io::Result<Self> {
-        let mut runs = Vec::new();
+        let (mut runs, mut written) = (Vec::<Run>::new(), Runs::new(RUNS_MAX));
         for mut sorter in sorters {
             sorter.sort(listing);
-            runs.push(Run(Box::new(sorter.keys.into_iter().map(Ok))));
-            for mut file in sorter.runs {
-                io::Seek::rewind(&mut file)?;
-                runs.push(Run(Box::new(keys_of(BufReader::new(file)))));
-            }
+            runs.push(Box::new(sorter.keys.into_iter().map(Ok)));
+            written.append(sorter.runs);
         }
-        let left = limit.unwrap_or(usize::MAX);
-        let mut sorted = Self {
+        for file in written.into_files(|files| merge_files(order, files, listing))? {
+            runs.push(read_run(file)?);
+        }
+        Ok(Self {
             order,
-            left,
-            runs,
-            next: Vec::new(),
+            left: limit.unwrap_or(usize::MAX),
+            keys: Merge::new(order, runs, listing)?,
             spool,
+            window_bytes: (bytes / OPEN_MAX).clamp(FIRST_BYTES, WINDOW_BYTES_MAX),
             open: BTreeMap::new(),
             lost: BTreeMap::new(),
             reads: 0,
             kept: Window::default(),
-        };
-        for run in 0..sorted.runs.len() {
-            sorted.advance(run, listing)?;
-        }
-        Ok(sorted)
+        })
     }
 
-    /// The same records in the reverse order. Their keys are held in memory: 48 bytes each.
+    /// The same records in the reverse order. Where their keys are many, they lie in a temporary file.
     ///
     /// # Errors
-    /// Those of reading a temporary file.
+    /// Those of a temporary file.
     pub fn reversed(mut self, listing: &Listing) -> io::Result<Self> {
-        let mut keys = Vec::new();
+        let (mut keys, mut count) = (BufWriter::new(SpooledTempFile::new(SPOOL_BYTES_MAX)), 0);
         while let Some(key) = self.next_key(listing)? {
-            keys.push(key);
+            keys.write_all(&key.to_bytes())?;
+            count += 1;
         }
         let order = match self.order {
             Order::Ascending => Order::Descending,
             Order::Descending => Order::Ascending,
         };
-        let runs = vec![Run(Box::new(keys.into_iter().rev().map(Ok)))];
-        let mut reversed = Self { order, left: usize::MAX, runs, next: Vec::new(), ..self };
-        reversed.advance(0, listing)?;
-        Ok(reversed)
+        let keys = keys.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let keys = Merge::new(order, vec![Box::new(keys_from_the_end(keys, count))], listing)?;
+        Ok(Self { order, left: usize::MAX, keys, ..self })
     }
 
     /// The next record's key.
@@ -268,19 +322,9 @@ impl Sorted {
         if self.left == 0 {
             return Ok(None);
         }
-        let Some((key, run)) = self.next.pop() else { return Ok(None) };
-        self.advance(run, listing)?;
-        self.left -= 1;
-        Ok(Some(key))
-    }
-
-    fn advance(&mut self, run: usize, listing: &Listing) -> io::Result<()> {
-        if let Some(key) = self.runs[run].0.next().transpose()? {
-            let order = self.order;
-            let at = self.next.partition_point(|(other, _)| order.compare(other, &key, listing).is_gt());
-            self.next.insert(at, (key, run));
-        }
-        Ok(())
+        let key = self.keys.next_key(listing)?;
+        self.left -= usize::from(key.is_some());
+        Ok(key)
     }
 
     /// The next record's line. One that was swept away since it was found is left out; so is one that can't be read again,
@@ -322,8 +366,8 @@ impl Sorted {
             let spool = self.spool.0.get_mut().expect("whoever held it did not panic");
             let Some((file, _)) = spool else { return Ok(changed()) };
             // What one thread has kept lies there in its order, more or less.
-            let line = self.kept.line(file, key, Order::Ascending)?;
-            return Ok(line.map_or_else(changed, |line| Reread::Line(line.to_vec())));
+            let line = self.kept.line(file, key, (Order::Ascending, self.window_bytes))?;
+            return Ok(line.map_or_else(changed, Reread::Line));
         }
         let segment = segment(listing, key);
         self.reads += 1;
@@ -346,9 +390,9 @@ impl Sorted {
             return Ok(changed());
         };
         reopened.read = self.reads;
-        let is_same = |line: &&[u8]| Record::parse(line).is_ok_and(|record| record.ts == key.ts);
-        Ok(match reopened.window.line(reopened.segment.file(), key, self.order) {
-            Ok(line) => line.filter(is_same).map_or_else(changed, |line| Reread::Line(line.to_vec())),
+        let is_same = |line: &Vec<u8>| Record::parse(line).is_ok_and(|record| record.ts == key.ts);
+        Ok(match reopened.window.line(reopened.segment.file(), key, (self.order, self.window_bytes)) {
+            Ok(line) => line.filter(is_same).map_or_else(changed, Reread::Line),
             Err(error) => Reread::Lost(error),
         })
     }
@@ -379,25 +423,35 @@ struct Window {
 }
 
 impl Window {
-    /// The line that lies here, without its newline; nothing if it is no longer there.
-    fn line(&mut self, file: &File, key: &Key, order: Order) -> io::Result<Option<&[u8]>> {
-        let length = key.bytes as usize;
-        let within = |window: &Self| usize::try_from(key.offset.checked_sub(window.offset)?).ok();
+    /// The line that lies here, without its newline; nothing if it is no longer there. So many bytes are read ahead at most: a line that
+    /// is longer is read alone.
+    fn line(&mut self, file: &File, key: &Key, (order, bytes_max): (Order, usize)) -> io::Result<Option<Vec<u8>>> {
         // With its newline: a file that was cut and has grown again holds other lines.
-        let is_in = |at: &usize| self.bytes.len() > at + length;
+        let length = key.bytes as usize + 1;
+        let whole = |mut line: Vec<u8>| (line.len() == length && line.pop() == Some(b'\n')).then_some(line);
+        if length > bytes_max {
+            let mut line = vec![0; length];
+            let read = read_at(file, &mut line, key.offset)?;
+            line.truncate(read);
+            return Ok(whole(line));
+        }
+        let within = |window: &Self| usize::try_from(key.offset.checked_sub(window.offset)?).ok();
+        let is_in = |at: &usize| self.bytes.len() >= at + length;
         let at = if let Some(at) = within(self).filter(is_in) {
             at
         } else {
-            self.size = (self.size * 4).clamp(FIRST_BYTES, WINDOW_BYTES);
-            let size = self.size.max(length + 1);
-            let before = if order == Order::Ascending { 0 } else { (size - length - 1) as u64 };
+            self.size = (self.size * 4).clamp(FIRST_BYTES, bytes_max);
+            let size = self.size.max(length);
+            let before = if order == Order::Ascending { 0 } else { (size - length) as u64 };
             self.offset = key.offset.saturating_sub(before);
+            // No more than that: it is counted on.
+            self.bytes.reserve_exact(size.saturating_sub(self.bytes.len()));
             self.bytes.resize(size, 0);
             let read = read_at(file, &mut self.bytes, self.offset)?;
             self.bytes.truncate(read);
             within(self).expect("the window begins before the line")
         };
-        Ok(self.bytes.get(at..=at + length).and_then(|line| line.strip_suffix(b"\n")))
+        Ok(self.bytes.get(at..at + length).and_then(|line| whole(line.to_vec())))
     }
 }
 
@@ -426,6 +480,33 @@ fn keys_of(mut run: BufReader<File>) -> impl Iterator<Item = io::Result<Key>> {
         }
     })
 }
+
+/// The keys of a run of so many, the last first.
+fn keys_from_the_end(mut run: SpooledTempFile, count: u64) -> impl Iterator<Item = io::Result<Key>> {
+    /// Keys that are read at once.
+    const BLOCK: u64 = 512;
+    let (mut left, mut block) = (count, Vec::new());
+    let mut read_before = move |block: &mut Vec<Key>| {
+        let some = left.min(BLOCK);
+        left -= some;
+        let mut bytes = vec![0; usize::try_from(some).expect("a block is short") * Key::BYTES];
+        run.seek(SeekFrom::Start(left * Key::BYTES as u64))?;
+        run.read_exact(&mut bytes)?;
+        block.extend(bytes.as_chunks().0.iter().map(Key::from_bytes));
+        Ok(())
+    };
+    std::iter::from_fn(move || {
+        if block.is_empty()
+            && let Err(error) = read_before(&mut block)
+        {
+            return Some(Err(error));
+        }
+        block.pop().map(Ok)
+    })
+}
+
+/// More keys than so many bytes of them that are to be reversed lie in a temporary file.
+const SPOOL_BYTES_MAX: usize = 1 << 20;
 
 fn temporary_file() -> io::Result<File> {
     tempfile::tempfile()
@@ -528,6 +609,7 @@ mod tests {
             limit in prop::option::of(0..80_usize),
             keys_max in 1..40_usize,
             is_ascending in any::<bool>(),
+            is_reversed in any::<bool>(),
         ) {
             let order = if is_ascending { Order::Ascending } else { Order::Descending };
             let mut all: Vec<_> = threads.concat();
@@ -546,9 +628,13 @@ mod tests {
                 }
                 sorters.push(sorter);
             }
-            let mut sorted = Sorted::merge(order, limit, sorters, Spool::default(), &listing).unwrap();
+            let mut sorted = Sorted::merge(order, (limit, 0), sorters, Spool::default(), &listing).unwrap();
+            if is_reversed {
+                sorted = sorted.reversed(&listing).unwrap();
+                all.reverse();
+            }
             let found: Vec<_> = std::iter::from_fn(|| sorted.next_key(&listing).unwrap()).collect();
-            prop_assert_eq!(sorted.has_reached_limit(), has_reached_limit);
+            prop_assert!(is_reversed || sorted.has_reached_limit() == has_reached_limit);
             let place = |key: &Key| (key.ts, key.segment, key.index);
             prop_assert_eq!(found.iter().map(place).collect::<Vec<_>>(), all.iter().map(place).collect::<Vec<_>>());
         }
@@ -562,7 +648,7 @@ mod tests {
     #[test]
     fn lines_are_had_again_in_any_order_as_long_as_they_are_there() {
         let spool = Spool::default();
-        let long = "x".repeat(2 * WINDOW_BYTES);
+        let long = "x".repeat(2 * FIRST_BYTES);
         let lines = ["a", "", &long, "b", "", &long, "c"];
         let at: Vec<_> = lines.iter().map(|line| spool.keep(line.as_bytes()).unwrap()).collect();
         let (file, end) = spool.0.into_inner().unwrap().unwrap();
@@ -574,15 +660,24 @@ mod tests {
             is_spooled: true,
             offset: at[number],
         };
-        for order in [Order::Ascending, Order::Descending] {
+        let ways = [Order::Ascending, Order::Descending]
+            .map(|order| [FIRST_BYTES, WINDOW_BYTES_MAX].map(|bytes| (order, bytes)));
+        for way in ways.concat() {
             let mut window = Window::default();
             for number in (0..lines.len()).chain((0..lines.len()).rev()).chain([3, 0, 6, 2]) {
-                let line = window.line(&file, &key(number), order).unwrap();
-                assert!(line == Some(lines[number].as_bytes()), "{number}");
+                let line = window.line(&file, &key(number), way).unwrap();
+                assert!(line.as_deref() == Some(lines[number].as_bytes()), "{number}");
+                assert!(window.bytes.capacity() <= way.1);
             }
             let beyond = Key { offset: end, ..key(0) };
-            assert_eq!(window.line(&file, &beyond, order).unwrap(), None);
-            assert_eq!(window.line(&file, &Key { bytes: 0, ..key(0) }, order).unwrap(), None, "it is another line now");
+            assert_eq!(window.line(&file, &beyond, way).unwrap(), None);
+            assert_eq!(window.line(&file, &Key { offset: end, ..key(2) }, way).unwrap(), None);
+            assert_eq!(window.line(&file, &Key { bytes: 0, ..key(0) }, way).unwrap(), None, "it is another line now");
+            assert_eq!(
+                window.line(&file, &Key { bytes: 1 << 20, ..key(0) }, way).unwrap(),
+                None,
+                "so much is not there"
+            );
         }
     }
 }

@@ -22,6 +22,7 @@ mod following;
 mod image;
 mod limits;
 mod manual;
+mod memory;
 mod observability;
 mod performance;
 mod plain;
