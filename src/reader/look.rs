@@ -184,8 +184,9 @@ impl Hour {
             // What is greater than 9, or of a separator greater than 0, sets the high bit of its byte.
             let excess = digits.wrapping_add(u64::from_le_bytes([0x76, 0x76, 0x7F, 0x76, 0x76, 0x7F, 0x76, 0x76]));
             let is_spelt = (digits | excess) & u64::from_le_bytes([0x80; 8]) == 0 && last.is_ascii_digit();
-            let [m10, m, _, s10, s, _, ms100, ms10] = digits.to_le_bytes().map(i64::from);
-            let (minute, second, ms) = (m10 * 10 + m, s10 * 10 + s, ms100 * 100 + ms10 * 10 + i64::from(last & 0xF));
+            let digits = digits.to_le_bytes().map(i64::from);
+            let (minute, second) = (digits[0] * 10 + digits[1], digits[3] * 10 + digits[4]);
+            let ms = digits[6] * 100 + digits[7] * 10 + i64::from(last & 0xF);
             let ms = (minute * 60 + second) * 1000 + ms;
             (is_spelt && minute < 60 && second < 60).then(|| Timestamp::from_millis(self.begins_ms + ms))
         };

@@ -120,13 +120,11 @@ impl<'j> Skim<'j> {
         let (mut at, mut is_escaped) = (start, false);
         loop {
             at += run(bytes.get(at..)?);
-            match bytes.get(at)? {
-                b'"' => break,
-                _ => {
-                    is_escaped = true;
-                    at += 2;
-                }
+            if *bytes.get(at)? == b'"' {
+                break;
             }
+            is_escaped = true;
+            at += 2;
         }
         self.at = at + 1;
         self.text.get(start..at).map(|raw| Text::new(raw, is_escaped))

@@ -34,9 +34,9 @@ fn short(key: &[u8]) -> Option<Short> {
 impl Slot {
     fn key<'k>(&'k self, keys: &'k [u8]) -> &'k [u8] {
         match self.key {
-            [LONG, _, _, _, a, b, c, d, e, f, g, h, ..] => {
-                let (start, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-                &keys[start as usize..][..length as usize]
+            [LONG, ..] => {
+                let number = |at: usize| u32::from_le_bytes(self.key[at..at + 4].try_into().expect("4 bytes")) as usize;
+                &keys[number(4)..][..number(8)]
             }
             [length, ..] => &self.key[1..=usize::from(length)],
         }
@@ -97,7 +97,7 @@ impl Tally {
         }
         match short(key) {
             Some(key) => {
-                self.gathered.push(Gathered { hash: hash_short(&self.hasher, &key), slot: Slot { key, count: times } })
+                self.gathered.push(Gathered { hash: hash_short(&self.hasher, &key), slot: Slot { key, count: times } });
             }
             None => self.add_long(key, times),
         }
@@ -126,11 +126,12 @@ impl Tally {
             slots[*number as usize].count += times;
             return;
         }
-        let [a, b, c, d] = number(keys.len()).to_le_bytes();
-        let [e, f, g, h] = number(key.len()).to_le_bytes();
+        let mut long = Short::default();
+        long[0] = LONG;
+        long[4..8].copy_from_slice(&number(keys.len()).to_le_bytes());
+        long[8..12].copy_from_slice(&number(key.len()).to_le_bytes());
         keys.extend_from_slice(key);
-        let key = [LONG, 0, 0, 0, a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        insert(places, slots, keys, hasher, (hash, Slot { key, count: times }));
+        insert(places, slots, keys, hasher, (hash, Slot { key: long, count: times }));
     }
 
     /// Takes all keys and their counts out, in order.
@@ -209,7 +210,9 @@ mod tests {
             let mut take = |tally: &mut Tally| {
                 let taken: Vec<_> = tally.take_sorted(Ord::cmp).collect();
                 assert!(taken.is_sorted());
-                taken.into_iter().for_each(|(key, count)| *counted.entry(key).or_insert(0) += count);
+                for (key, count) in taken {
+                    *counted.entry(key).or_insert(0) += count;
+                }
             };
             for (times, key) in (1..).zip(&keys) {
                 *expected.entry(Box::from(key.as_bytes())).or_insert(0) += times;
