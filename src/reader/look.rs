@@ -107,6 +107,7 @@ impl Likeness {
             event: event.value(text),
             message: message.value(text),
             meta: &text[message.end + META.len() - 1..text.len() - 1],
+            is_compact: false,
         }
     }
 }
@@ -163,7 +164,7 @@ impl Part {
 
 /// The hour of the line before: most lines are of the same one, and differ in ten bytes of their time.
 #[derive(Debug, Default)]
-struct Hour {
+pub(super) struct Hour {
     /// Such as `{"ts":"2026-01-28T09:`.
     spelt: [u8; Self::BYTES],
     begins_ms: i64,
@@ -174,7 +175,7 @@ impl Hour {
     const MINUTES: &[u8; 11] = b"00:00.000Z\"";
 
     /// The time at the start of a line, as [`canonical_ts`] has it.
-    fn start(&mut self, line: &[u8]) -> Option<LineStart> {
+    pub(super) fn start(&mut self, line: &[u8]) -> Option<LineStart> {
         let end = Self::BYTES + Self::MINUTES.len();
         let of_this = |line: &[u8]| {
             let minutes: &[u8; Self::MINUTES.len()] = line.get(Self::BYTES..end)?.try_into().ok()?;
@@ -229,7 +230,8 @@ mod tests {
             let sight = Sight::of(&block, &mut marks);
             let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
             let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
-            check(look.map(|look| likeness.record(&look)));
+            let parsed = Record::parse(line).is_ok_and(|record| record.is_compact);
+            check(look.map(|look| Record { is_compact: parsed, ..likeness.record(&look) }));
         }
     }
 

@@ -278,14 +278,7 @@ impl Encoder {
                 *is_first = false;
                 write_object(columns.as_ref(), record, place, out)
             }
-            Form::Csv { columns, is_safe } => {
-                let (mut cells, is_ambiguous) = cells(columns, record, place);
-                for cell in cells.iter_mut().filter(|cell| *is_safe && is_formula(cell)) {
-                    cell.insert(0, '\'');
-                }
-                write_csv(cells.iter().map(String::as_str), out);
-                is_ambiguous
-            }
+            Form::Csv { columns, is_safe } => write_csv_record(columns, *is_safe, record, place, out),
             Form::Table(table) => table.record(record, place, out),
         }
     }
@@ -332,27 +325,79 @@ fn is_formula(cell: &str) -> bool {
     cell.starts_with(SIGNS) && Decimal::parse(cell).is_none()
 }
 
+/// Writes what columns show of a record as a row; returns whether it is ambiguous.
+fn write_csv_record(
+    columns: &Columns,
+    is_safe: bool,
+    record: &Record<'_>,
+    place: &Place<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    let mut is_any_ambiguous = false;
+    for (at, column) in columns.0.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let start = out.len();
+        match &column.field {
+            Field::Ts => out.extend_from_slice(&record.ts.text()),
+            Field::Meta(steps) if steps.is_empty() && record.is_compact => {
+                out.extend_from_slice(record.meta.as_bytes())
+            }
+            field => {
+                let (value, is_ambiguous) = field.last_of(record, place);
+                is_any_ambiguous |= is_ambiguous;
+                match value {
+                    Some(Value::String(text)) => out.extend_from_slice(text.as_bytes()),
+                    Some(other) => other.write_json(out),
+                    None => {}
+                }
+            }
+        }
+        if is_safe && std::str::from_utf8(&out[start..]).is_ok_and(is_formula) {
+            out.insert(start, b'\'');
+        }
+        end_csv_cell(start, columns.0.len() == 1, out);
+    }
+    out.extend_from_slice(b"\r\n");
+    is_any_ambiguous
+}
+
 /// Writes a row as RFC 4180 §2 has it.
 pub(crate) fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: &mut Vec<u8>) {
-    // A line without a byte would be no row to most readers.
     let is_alone = cells.len() == 1;
     for (at, cell) in cells.enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        if cell.contains(['"', ',', '\r', '\n']) || is_alone && cell.is_empty() {
-            out.push(b'"');
-            // A cell may be as long as a line: no other text is made of it.
-            for (nth, part) in cell.split('"').enumerate() {
-                out.extend_from_slice(if nth > 0 { b"\"\"" } else { b"" });
-                out.extend_from_slice(part.as_bytes());
-            }
-            out.push(b'"');
-        } else {
-            out.extend_from_slice(cell.as_bytes());
-        }
+        let start = out.len();
+        out.extend_from_slice(cell.as_bytes());
+        end_csv_cell(start, is_alone, out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Puts quotes around the cell that begins at a place in `out` and ends with it, where it needs them.
+fn end_csv_cell(start: usize, is_alone: bool, out: &mut Vec<u8>) {
+    let cell = &out[start..];
+    // All bytes are looked at, so that compilers make vectors of it.
+    let is_special = cell.iter().fold(false, |is_any, byte| is_any | matches!(byte, b'"' | b',' | b'\r' | b'\n'));
+    // A line without a byte would be no row to most readers.
+    if !is_special && !(is_alone && cell.is_empty()) {
+        return;
+    }
+    let quotes = cell.iter().map(|byte| usize::from(*byte == b'"')).sum::<usize>();
+    let end = out.len();
+    out.resize(end + quotes + 2, b'"');
+    // From the end on, each byte goes to its place, and before it a quote, over which the next byte is written unless it was a quote.
+    let mut to = out.len() - 2;
+    for from in (start..end).rev() {
+        let byte = out[from];
+        out[to] = byte;
+        out[to - 1] = b'"';
+        to -= 1 + usize::from(byte == b'"');
+    }
+    out[start] = b'"';
 }
 
 #[derive(Debug, Clone)]

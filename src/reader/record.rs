@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::record::json::{Bad, Kind, Scanner, Stop, Text};
+use crate::record::json::{self, Bad, Kind, Scanner, Stop, Text};
 use crate::record::{LINE_BYTES_MAX, Timestamp};
 
 /// A line of a segment, read.
@@ -35,6 +35,8 @@ pub struct Record<'l> {
     pub message: Cow<'l, str>,
     /// Any JSON value, at most 128 levels deep, as it is spelt in the line.
     pub meta: &'l str,
+    /// `meta` is an array or object, there is no white space between its tokens, and no character that lines escape; else it is not known.
+    pub(super) is_compact: bool,
 }
 
 /// Why a line is no record.
@@ -96,9 +98,14 @@ fn parse_canonical(text: &str) -> Option<Record<'_>> {
     if !scanner.takes(b",\"meta\":") {
         return None;
     }
-    let meta = scanner.value().ok()?.raw;
+    let meta = scanner.value().ok()?;
     let is_whole = scanner.takes(b"}") && scanner.rest().is_empty();
-    is_whole.then_some(Record { line: text.as_bytes(), ts: ts.at, job_id, workspace_id, event, message, meta })
+    let (line, ts, is_compact, meta) = (text.as_bytes(), ts.at, is_compact(&meta), meta.raw);
+    is_whole.then_some(Record { line, ts, job_id, workspace_id, event, message, meta, is_compact })
+}
+
+fn is_compact(meta: &json::Value<'_>) -> bool {
+    meta.verbatim && matches!(meta.kind, Kind::Array | Kind::Object)
 }
 
 fn string_after<'l>(scanner: &mut Scanner<'l>, key: &[u8]) -> Option<Cow<'l, str>> {
@@ -206,7 +213,7 @@ struct Members<'l> {
     workspace_id: Option<Cow<'l, str>>,
     event: Option<Cow<'l, str>>,
     message: Option<Cow<'l, str>>,
-    meta: Option<&'l str>,
+    meta: Option<json::Value<'l>>,
     /// Some member is none of ours, was there before or is of another type.
     is_other: bool,
 }
@@ -254,7 +261,7 @@ impl<'l> Members<'l> {
                 };
                 ts.is_some_and(|ts| self.ts.replace(ts).is_none())
             }
-            ("meta", _) => self.meta.replace(value.raw).is_none(),
+            ("meta", _) => self.meta.replace(value).is_none(),
             ("jobId", Some(text)) => self.job_id.replace(text).is_none(),
             ("workspaceId", Some(text)) => self.workspace_id.replace(text).is_none(),
             ("event", Some(text)) => self.event.replace(text).is_none(),
@@ -276,7 +283,8 @@ impl<'l> Members<'l> {
             workspace_id: self.workspace_id?,
             event: self.event?,
             message: self.message?,
-            meta: self.meta?,
+            meta: self.meta?.raw,
+            is_compact: is_compact(&self.meta?),
         })
     }
 }

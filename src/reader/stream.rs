@@ -17,7 +17,8 @@ use std::thread;
 use super::filter::Place;
 use super::lines::{Block, Buffer, Content, OpenSegment, Position, Span};
 use super::listing::Segment;
-use super::record::{Damage, Record, canonical_ts};
+use super::look::Hour;
+use super::record::{Damage, Record};
 use super::scan::Asked;
 use super::search::{Coverage, Notice};
 use super::sorted::Order;
@@ -92,8 +93,8 @@ fn rank(order: Order, ts: Timestamp) -> i64 {
 }
 
 /// The time of a line, if it is a record's.
-fn ts_of(line: &[u8]) -> Option<Timestamp> {
-    canonical_ts(line).map_or_else(|| Record::parse(line).ok().map(|record| record.ts), |start| Some(start.at))
+fn ts_of(line: &[u8], hour: &mut Hour) -> Option<Timestamp> {
+    hour.start(line).map_or_else(|| Record::parse(line).ok().map(|record| record.ts), |start| Some(start.at))
 }
 
 /// Passes over the segments that may hold a match. `None` if one of them can't be read so: it is compressed, not in order, holds a line
@@ -147,7 +148,7 @@ fn survey_one(asked: &Asked<'_>, order: Order, number: u32, buffer: &mut Buffer)
             return Ok(Some(Surveyed { rest: rest(0, 0, 0, 0), torn: 0, is_outside: true }));
         }
     }
-    let (mut first, mut last, mut torn) = (None, Timestamp::from_millis(0), 0);
+    let (mut first, mut last, mut torn, mut hour) = (None, Timestamp::from_millis(0), 0, Hour::default());
     let mut lines = open.forwards(span, buffer)?;
     while let Some(block) = lines.next_block()? {
         match block.content {
@@ -155,7 +156,7 @@ fn survey_one(asked: &Asked<'_>, order: Order, number: u32, buffer: &mut Buffer)
             Content::TooLong => return Err(Refused),
             Content::Torn => torn = block.bytes,
         }
-        for ts in block.lines().filter(|line| !line.bytes.is_empty()).filter_map(|line| ts_of(line.bytes)) {
+        for ts in block.lines().filter(|line| !line.bytes.is_empty()).filter_map(|line| ts_of(line.bytes, &mut hour)) {
             if ts < last {
                 return Err(Refused);
             }
@@ -230,6 +231,7 @@ struct Batches<'s> {
     size_max: usize,
     open: HashMap<u32, OpenSegment>,
     buffer: Buffer,
+    hour: Hour,
     read: HashMap<u32, Read>,
     /// Segments that were not what they had been, or could not be read.
     lost: BTreeMap<u32, io::Error>,
@@ -342,14 +344,14 @@ impl Batches<'_> {
         self.read.entry(rest.segment).or_default().is_begun = true;
         let is_ascending = self.order == Order::Ascending;
         let span = Span { from: Position { offset: rest.from, index: 0 }, until: rest.until };
-        let (size_max, order) = (self.size_max, self.order);
+        let (size_max, order, hour) = (self.size_max, self.order, &mut self.hour);
         let mut add = |block: &Block<'_>| -> io::Result<Option<Added>> {
             if !matches!(block.content, Content::Lines(_)) {
                 return Err(changed());
             }
             for line in block.lines() {
                 let length = line.bytes.len();
-                let line_rank = if length == 0 { None } else { ts_of(line.bytes).map(|ts| rank(order, ts)) };
+                let line_rank = if length == 0 { None } else { ts_of(line.bytes, hour).map(|ts| rank(order, ts)) };
                 if let Some(line_rank) = line_rank {
                     // Before what was handed over, it would be out of order.
                     if line_rank < earliest {
@@ -456,6 +458,7 @@ impl Stream<'_> {
             size_max,
             open: HashMap::new(),
             buffer: Buffer::new(CHUNK_BYTES),
+            hour: Hour::default(),
             read: HashMap::new(),
             lost: BTreeMap::new(),
             made: 0,
@@ -539,11 +542,9 @@ impl<'w, 't> Worker<'w, '_, 't> {
                 }
                 let place = Place { segment: &path.1, index: entry.index, rank: segment.name.rank() };
                 let Some(record) = self.record(batch.line(entry), segment, (entry.segment, &place)) else { continue };
-                if !self.asked.filter.matches(&record, &place) {
-                    continue;
-                }
-                let is_ambiguous = encode(&mut encoder, &record, &place, &mut bytes);
-                ambiguous += u64::from(is_ambiguous || self.asked.filter.is_ambiguous(&record, &place));
+                let Some(is_ambiguous) = self.asked.filter.answer(&record, &place) else { continue };
+                let is_shown_ambiguous = encode(&mut encoder, &record, &place, &mut bytes);
+                ambiguous += u64::from(is_shown_ambiguous || is_ambiguous);
                 rows.add(record.ts);
                 if bytes.len() >= self.part_bytes_max {
                     is_wanted = self.hand_over(nth, &mut bytes, &mut rows).is_wanted;
