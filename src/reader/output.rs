@@ -335,29 +335,25 @@ fn write_csv_record(
 ) -> bool {
     let mut is_any_ambiguous = false;
     for (at, column) in columns.0.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let start = out.len();
-        match &column.field {
-            Field::Ts => out.extend_from_slice(&record.ts.text()),
-            Field::Meta(steps) if steps.is_empty() && record.is_compact => {
-                out.extend_from_slice(record.meta.as_bytes())
+        let mut write = |cell: &str| {
+            if at > 0 {
+                out.push(b',');
             }
+            let sign = if is_safe && is_formula(cell) { "'" } else { "" };
+            write_csv_cell(sign, cell.as_bytes(), columns.0.len() == 1, out);
+        };
+        match &column.field {
+            Field::Ts => write(str::from_utf8(&record.ts.text()).expect("it is ASCII")),
+            Field::Meta(steps) if steps.is_empty() && record.is_compact => write(record.meta),
             field => {
                 let (value, is_ambiguous) = field.last_of(record, place);
                 is_any_ambiguous |= is_ambiguous;
                 match value {
-                    Some(Value::String(text)) => out.extend_from_slice(text.as_bytes()),
-                    Some(other) => other.write_json(out),
-                    None => {}
+                    Some(Value::String(text)) => write(&text),
+                    value => write(&value.map(Value::text).unwrap_or_default()),
                 }
             }
         }
-        if is_safe && std::str::from_utf8(&out[start..]).is_ok_and(is_formula) {
-            out.insert(start, b'\'');
-        }
-        end_csv_cell(start, columns.0.len() == 1, out);
     }
     out.extend_from_slice(b"\r\n");
     is_any_ambiguous
@@ -370,34 +366,48 @@ pub(crate) fn write_csv<'c>(cells: impl ExactSizeIterator<Item = &'c str>, out: 
         if at > 0 {
             out.push(b',');
         }
-        let start = out.len();
-        out.extend_from_slice(cell.as_bytes());
-        end_csv_cell(start, is_alone, out);
+        write_csv_cell("", cell.as_bytes(), is_alone, out);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// Puts quotes around the cell that begins at a place in `out` and ends with it, where it needs them.
-fn end_csv_cell(start: usize, is_alone: bool, out: &mut Vec<u8>) {
-    let cell = &out[start..];
+/// Writes a sign and a cell, with quotes around them where they need them.
+fn write_csv_cell(sign: &str, cell: &[u8], is_alone: bool, out: &mut Vec<u8>) {
     // All bytes are looked at, so that compilers make vectors of it.
     let is_special = cell.iter().fold(false, |is_any, byte| is_any | matches!(byte, b'"' | b',' | b'\r' | b'\n'));
     // A line without a byte would be no row to most readers.
-    if !is_special && !(is_alone && cell.is_empty()) {
-        return;
+    let is_quoted = is_special || is_alone && cell.is_empty();
+    out.extend_from_slice(if is_quoted { b"\"" } else { b"" });
+    out.extend_from_slice(sign.as_bytes());
+    if is_special {
+        write_doubled(cell, out);
+    } else {
+        out.extend_from_slice(cell);
     }
-    let quotes = cell.iter().map(|byte| usize::from(*byte == b'"')).sum::<usize>();
-    let end = out.len();
-    out.resize(end + quotes + 2, b'"');
-    // From the end on, each byte goes to its place, and before it a quote, over which the next byte is written unless it was a quote.
-    let mut to = out.len() - 2;
-    for from in (start..end).rev() {
-        let byte = out[from];
-        out[to] = byte;
-        out[to - 1] = b'"';
-        to -= 1 + usize::from(byte == b'"');
-    }
-    out[start] = b'"';
+    out.extend_from_slice(if is_quoted { b"\"" } else { b"" });
+}
+
+/// Writes a text with each of its quotes twice.
+fn write_doubled(text: &[u8], out: &mut Vec<u8>) {
+    const BYTES: usize = 8;
+    let quotes = text.iter().map(|byte| usize::from(*byte == b'"')).sum::<usize>();
+    let mut end = out.len();
+    out.resize(end + text.len() + quotes + 2 * BYTES, 0);
+    // Behind each byte goes a quote, over which the next one is written unless it was a quote: quotes are too many to be guessed.
+    let mut write = |bytes: &[u8]| {
+        let room: &mut [u8; 2 * BYTES] = out[end..].first_chunk_mut().expect("there is more than is written");
+        let mut written = 0;
+        for byte in bytes {
+            room[written % (2 * BYTES)] = *byte;
+            room[(written + 1) % (2 * BYTES)] = b'"';
+            written += 1 + usize::from(*byte == b'"');
+        }
+        end += written;
+    };
+    let (chunks, tail) = text.as_chunks::<BYTES>();
+    chunks.iter().for_each(|chunk| write(chunk));
+    write(tail);
+    out.truncate(end);
 }
 
 #[derive(Debug, Clone)]

@@ -528,7 +528,7 @@ impl<'w, 't> Worker<'w, '_, 't> {
     /// Does its part; returns how many records are ambiguous.
     fn run<E>(&self, mut encoder: E, encode: &impl Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>) -> bool) -> u64 {
         let (mut batch, mut bytes, mut rows, mut ambiguous) = (Batch::default(), Vec::new(), Rows::default(), 0);
-        let mut path = (u32::MAX, String::new());
+        let mut paths = HashMap::new();
         loop {
             let nth = self.batches.lock().expect("whoever held it did not panic").next(&mut batch);
             let Some(nth) = nth else { return ambiguous };
@@ -537,10 +537,11 @@ impl<'w, 't> Worker<'w, '_, 't> {
             let mut is_wanted = true;
             for entry in &batch.lines {
                 let segment = self.asked.segment(entry.segment);
-                if path.0 != entry.segment {
-                    path = (entry.segment, segment.path(self.asked.sources));
+                if paths.len() >= OPEN_MAX && !paths.contains_key(&entry.segment) {
+                    paths.clear();
                 }
-                let place = Place { segment: &path.1, index: entry.index, rank: segment.name.rank() };
+                let path = paths.entry(entry.segment).or_insert_with(|| segment.path(self.asked.sources));
+                let place = Place { segment: path, index: entry.index, rank: segment.name.rank() };
                 let Some(record) = self.record(batch.line(entry), segment, (entry.segment, &place)) else { continue };
                 let Some(is_ambiguous) = self.asked.filter.answer(&record, &place) else { continue };
                 let is_shown_ambiguous = encode(&mut encoder, &record, &place, &mut bytes);

@@ -426,9 +426,20 @@ impl<'a> Scanner<'a> {
     }
 
     /// Scans a string that begins here; `what` is the fault if none does.
+    #[inline]
     pub(crate) fn string(&mut self, what: &'static str) -> Result<Text<'a>, Bad> {
         self.take(b'"', what)?;
         let start = self.pos;
+        self.pos += plain_run(&self.bytes[start..]);
+        if self.peek() != Some(b'"') {
+            return self.string_from(start);
+        }
+        self.pos += 1;
+        Ok(Text { raw: &self.text[start..self.pos - 1], escaped: false })
+    }
+
+    /// Scans the rest of a string that is not plain.
+    fn string_from(&mut self, start: usize) -> Result<Text<'a>, Bad> {
         let mut escaped = false;
         loop {
             self.pos += plain_run(&self.bytes[self.pos..]);
@@ -536,6 +547,7 @@ static PLAIN: [bool; 256] = {
 };
 
 /// How many bytes at the start of `bytes` are [`PLAIN`]; looks at eight at a time.
+#[inline]
 fn plain_run(bytes: &[u8]) -> usize {
     let is_plain = |run: &usize| bytes.get(*run).is_some_and(|&byte| PLAIN[usize::from(byte)]);
     let mut run = 0;
