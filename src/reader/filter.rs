@@ -213,12 +213,17 @@ impl Filter {
     }
 
     fn says_all_words(&self, record: &Record<'_>) -> bool {
+        let has_backslash = memchr::memchr(b'\\', record.meta.as_bytes()).is_some();
         let says = |word: &Word| {
             let is_in = |text: &str| word.is_in(text.as_bytes());
-            is_in(&record.event) || is_in(&record.message) || {
-                let mut skim = Skim::over(record.meta);
-                std::iter::from_fn(|| skim.next_string()).any(|text| is_in(&text.value()))
-            }
+            let mut skim = Skim::over(record.meta);
+            is_in(&record.event)
+                || is_in(&record.message)
+                || if has_backslash {
+                    std::iter::from_fn(|| skim.next_string()).any(|text| is_in(&text.value()))
+                } else {
+                    word.each_in(record.meta.as_bytes()).any(|range| skim.is_in_value(&range) == Some(true))
+                }
         };
         self.words.iter().all(says)
     }

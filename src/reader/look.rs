@@ -15,23 +15,23 @@ use std::borrow::Cow;
 
 use super::marks::{MarkedLine, Marks};
 use super::record::{LineStart, Record, canonical_ts, utf8};
-use crate::record::json::Scanner;
+use crate::record::json::{Scanner, Text};
 use crate::record::{LINE_BYTES_MAX, Timestamp};
 
 /// A block of whole lines that are looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sight<'b> {
     bytes: &'b [u8],
-    /// Its text, if all of it is UTF-8.
+    /// Its text, if all of it was seen to be UTF-8.
     text: Option<&'b str>,
     marks: &'b Marks,
 }
 
 impl<'b> Sight<'b> {
-    /// Sees the whole block at once.
-    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks) -> Self {
+    /// Sees the whole block at once; its text, if most of its lines will be asked for.
+    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks, is_for_most: bool) -> Self {
         marks.read(bytes);
-        Self { bytes, text: utf8(bytes), marks }
+        Self { bytes, text: if is_for_most { utf8(bytes) } else { None }, marks }
     }
 
     pub(super) fn lines(&self) -> &'b [MarkedLine] {
@@ -85,21 +85,23 @@ impl Likeness {
         if !line[end..].starts_with(self.members.as_bytes()) {
             return None;
         }
-        let text = sight.text(at)?;
         let event = Part::from(sight, at, end + self.members.len())?;
         if !line[event.end..].starts_with(MESSAGE) {
             return None;
         }
         let message = Part::from(sight, at, event.end + MESSAGE.len())?;
-        (line[message.end..].starts_with(META) && line.ends_with(b"}}")).then_some(Look { text, ts, event, message })
+        let is_text = at.is_ascii || sight.text(at).is_some();
+        let is_whole = line[message.end..].starts_with(META) && line.ends_with(b"}}") && is_text;
+        is_whole.then_some(Look { line, ts, event, message })
     }
 
     /// The record of a line that was looked at just now.
-    pub(super) fn record<'b>(&self, look: &Look<'b>) -> Record<'b> {
-        let Look { text, ts, event, message } = look;
+    pub(super) fn record<'b>(&self, sight: &Sight<'b>, at: &MarkedLine, look: &Look<'b>) -> Option<Record<'b>> {
+        let Look { ts, event, message, .. } = look;
+        let text = sight.text(at)?;
         let job = event.start - self.members.len() + JOB.len();
         let workspace = job + self.job_bytes + WORKSPACE.len();
-        Record {
+        Some(Record {
             line: text.as_bytes(),
             ts: *ts,
             job_id: text[job..job + self.job_bytes].into(),
@@ -108,14 +110,14 @@ impl Likeness {
             message: message.value(text),
             meta: &text[message.end + META.len() - 1..text.len() - 1],
             is_compact: false,
-        }
+        })
     }
 }
 
 /// What a look at a line has told.
 #[derive(Debug)]
 pub(super) struct Look<'b> {
-    text: &'b str,
+    line: &'b [u8],
     /// The line's time.
     pub(super) ts: Timestamp,
     event: Part,
@@ -125,7 +127,7 @@ pub(super) struct Look<'b> {
 impl Look<'_> {
     /// The line's event; `None` if it is spelt with escapes.
     pub(super) fn event(&self) -> Option<&[u8]> {
-        (!self.event.is_escaped).then(|| &self.text.as_bytes()[self.event.start..self.event.end])
+        (!self.event.is_escaped).then(|| &self.line[self.event.start..self.event.end])
     }
 }
 
@@ -142,23 +144,38 @@ impl Part {
     /// The string whose value begins there, behind its quote.
     fn from(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
         let line = sight.bytes(at);
-        let end = sight.marks.quote_from(at.start + start) - at.start;
-        let value = line.get(start..end)?;
-        if !at.has_backslash || memchr::memchr(b'\\', value).is_none() {
-            return Some(Self { start, end, is_escaped: false });
+        let (mut from, mut is_escaped) = (start, false);
+        // Every quote is an end, unless a backslash stands before it.
+        'quotes: loop {
+            let end = sight.marks.quote_from(at.start + from) - at.start;
+            let mut value = line.get(from..end)?;
+            if !at.has_backslash {
+                return Some(Self { start, end, is_escaped });
+            }
+            while let Some(backslash) = memchr::memchr(b'\\', value) {
+                is_escaped = true;
+                match value.get(backslash + 1..)?.split_first() {
+                    None => {
+                        from = end + 1;
+                        continue 'quotes;
+                    }
+                    Some((b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest)) => value = rest,
+                    Some(_) => return Self::scanned(sight.text(at)?, start),
+                }
+            }
+            return Some(Self { start, end, is_escaped });
         }
-        // A quote that was found may be no end.
-        let mut scanner = Scanner::over(&sight.text(at)?[start - 1..]);
+    }
+
+    /// The string whose value begins there, with whatever escapes.
+    fn scanned(text: &str, start: usize) -> Option<Self> {
+        let mut scanner = Scanner::over(&text[start - 1..]);
         let end = scanner.string("").map(|_| start - 1 + scanner.offset() - 1).ok()?;
         scanner.half_surrogate.is_none().then_some(Self { start, end, is_escaped: true })
     }
 
     fn value<'b>(&self, text: &'b str) -> Cow<'b, str> {
-        if !self.is_escaped {
-            return text[self.start..self.end].into();
-        }
-        let string = Scanner::over(&text[self.start - 1..]).string("");
-        string.expect("it was scanned before").value()
+        Text::new(&text[self.start..self.end], self.is_escaped).value()
     }
 }
 
@@ -191,7 +208,7 @@ impl Hour {
             let ms = (minute * 60 + second) * 1000 + ms;
             (is_spelt && minute < 60 && second < 60).then(|| Timestamp::from_millis(self.begins_ms + ms))
         };
-        if line.starts_with(&self.spelt) {
+        if line.first_chunk() == Some(&self.spelt) {
             return of_this(line).map(|at| LineStart { at, end });
         }
         let start = canonical_ts(line)?;
@@ -227,11 +244,14 @@ mod tests {
     fn looks(likeness: &mut Likeness, line: &[u8], check: impl Fn(Option<Record<'_>>)) {
         for (before, behind) in [(&b""[..], &b""[..]), (b"{\"}\n\n", b"}\n"), (b"\xff\n", b"{\n")] {
             let (block, mut marks) = ([before, line, b"\n", behind].concat(), Marks::default());
-            let sight = Sight::of(&block, &mut marks);
-            let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
-            let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
-            let parsed = Record::parse(line).is_ok_and(|record| record.is_compact);
-            check(look.map(|look| Record { is_compact: parsed, ..likeness.record(&look) }));
+            for is_for_most in [false, true] {
+                let sight = Sight::of(&block, &mut marks, is_for_most);
+                let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
+                let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
+                let is_compact = Record::parse(line).is_ok_and(|record| record.is_compact);
+                let record = look.map(|look| likeness.record(&sight, at, &look).expect("it was looked at"));
+                check(record.map(|record| Record { is_compact, ..record }));
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Of what is no JSON it tells something or other, and ends.
 
+use std::ops::Range;
+
 use super::field::Value;
 use crate::record::json::{Scanner, Text};
 
@@ -109,6 +111,23 @@ impl<'j> Skim<'j> {
             self.skip_space();
             if self.peek() != Some(b':') {
                 return Some(text);
+            }
+        }
+    }
+
+    /// Whether a range of the text, behind those that were asked for before, lies in a string that is no key.
+    pub(super) fn is_in_value(&mut self, range: &Range<usize>) -> Option<bool> {
+        loop {
+            self.at += memchr::memchr(b'"', self.text.as_bytes().get(self.at..)?)?;
+            let start = self.at + 1;
+            if start > range.start {
+                return Some(false);
+            }
+            self.string()?;
+            let end = self.at - 1;
+            if end > range.start {
+                self.skip_space();
+                return Some(range.end <= end && self.peek() != Some(b':'));
             }
         }
     }

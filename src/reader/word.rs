@@ -1,5 +1,7 @@
 //! A word of a text that is looked for in either case, over many lines at once.
 
+use std::ops::Range;
+
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
 /// How many places are looked at at once: a bit of a word for each.
@@ -55,6 +57,21 @@ impl Word {
             return is_found;
         }
         is_found && memchr::memmem::find(&bytes.to_ascii_lowercase(), &self.lower).is_some()
+    }
+
+    /// Where the word is, each time.
+    pub(super) fn each_in<'b>(&'b self, bytes: &'b [u8]) -> impl Iterator<Item = Range<usize>> + 'b {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let start = from + self.find_start(bytes.get(from..)?)?;
+                from = start + 1;
+                let range = start..start + self.lower.len();
+                if bytes.get(range.clone())?.eq_ignore_ascii_case(&self.lower) {
+                    return Some(range);
+                }
+            }
+        })
     }
 
     /// Where the word's first 32 bytes are next.

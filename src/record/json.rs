@@ -88,7 +88,8 @@ impl<'a> Text<'a> {
         }
         let mut value = String::with_capacity(self.raw.len());
         let mut rest = self.raw;
-        while let Some((before, escape)) = rest.split_once('\\') {
+        while let Some(backslash) = memchr::memchr(b'\\', rest.as_bytes()) {
+            let (before, escape) = (&rest[..backslash], &rest[backslash + 1..]);
             value.push_str(before);
             let (char, length) = unescape(escape);
             value.push(char);
