@@ -405,7 +405,9 @@ fn write_doubled(text: &[u8], out: &mut Vec<u8>) {
         end += written;
     };
     let (chunks, tail) = text.as_chunks::<BYTES>();
-    chunks.iter().for_each(|chunk| write(chunk));
+    for chunk in chunks {
+        write(chunk);
+    }
     write(tail);
     out.truncate(end);
 }
