@@ -93,8 +93,25 @@ fn shown(headers: &HeaderMap) -> Option<&[u8]> {
 
 impl Caller {
     /// The name of the token, if there is one.
-    pub(crate) fn name(&self) -> &str {
-        self.held.as_ref().map_or("-", |(token, _)| &token.name)
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.held.as_ref().map(|(token, _)| token.name.as_str())
+    }
+
+    /// The same for the log.
+    fn name(&self) -> &str {
+        self.token().unwrap_or("-")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_token(name: Option<&str>) -> Self {
+        let token = |name: &str| Token {
+            name: name.to_owned(),
+            digest: Digest::of(name.as_bytes()),
+            scope: Scope::All,
+            expires: None,
+        };
+        let held = name.map(|name| (token(name), watch::channel(Arc::default()).1));
+        Self { scope: Scope::All, held }
     }
 
     /// Waits until the token is void: removed, changed or expired.

@@ -215,7 +215,8 @@ fn write_facets(names: &[String], mut facets: counts::Facets, searched: &Searche
             let (value, kind) = text_and_kind(value);
             out.count_row();
             out.write_all(if nth > 0 { b"," } else { b"" })?;
-            out.write_all(&json(&FacetValue { value, kind, count }))?;
+            let mut bytes = json(&FacetValue { value, kind, count });
+            out.write_record(&mut bytes)?;
         }
         out.write_all(&[b"],\"more\":", &json(&Left { values, records })[..], b"}"].concat())?;
     }
@@ -230,7 +231,8 @@ fn write_histogram(mut histogram: Histogram, out: &mut Out, searched: &Searched)
         let by = by.map(text_and_kind).map(|(value, kind)| ByValue { value, kind });
         out.count_row();
         out.write_all(if nth > 0 { b"," } else { b"" })?;
-        out.write_all(&json(&Row { start: start.to_string(), by, count }))?;
+        let mut bytes = json(&Row { start: start.to_string(), by, count });
+        out.write_record(&mut bytes)?;
     }
     out.write_all(&[b"],\"searched\":", &json(searched)[..], b"}"].concat())
 }

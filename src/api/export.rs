@@ -128,20 +128,24 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     encoder.begin(&mut bytes);
-    let mut left_out = 0;
-    while let Some(line) = sorted.next_line(listing, sources)? {
-        if left_out < offset {
-            left_out += 1;
-            continue;
+    out.write_record(&mut bytes)?;
+    for _ in 0..offset {
+        if sorted.next_line(listing, sources)?.is_none() {
+            break;
         }
-        let segment = &listing.segments[line.segment];
-        let path = segment.path(sources);
-        let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
-        let record = Record::parse(&line.line).expect("what is no record is left out");
-        encoder.record(&record, &place, &mut bytes);
-        out.count_row();
-        out.write_all(&bytes)?;
-        bytes.clear();
+    }
+    while let Some(length) = sorted.next_bytes() {
+        out.long.alone(length, || -> io::Result<()> {
+            let Some(line) = sorted.next_line(listing, sources)? else { return Ok(()) };
+            let segment = &listing.segments[line.segment];
+            let path = segment.path(sources);
+            let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
+            let record = Record::parse(&line.line).expect("what is no record is left out");
+            encoder.record(&record, &place, &mut bytes);
+            out.count_row();
+            Ok(())
+        })?;
+        out.write_record(&mut bytes)?;
     }
     encoder.end(&mut bytes);
     out.write_all(&bytes)?;

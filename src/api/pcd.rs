@@ -117,7 +117,10 @@ fn write(mut facets: Facets, out: &mut Out) -> io::Result<()> {
         for counted in facets.values(field) {
             // These columns show texts alone.
             let (Counted::String(text), _) = counted? else { continue };
-            out.write_all(&[separator, &json(&text)].concat())?;
+            out.write_all(separator)?;
+            let mut bytes = json(&text);
+            drop(text);
+            out.write_record(&mut bytes)?;
             separator = b",";
         }
         out.write_all(b"]")?;

@@ -92,7 +92,7 @@ pub(crate) fn prepare<'s>(
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a notice is told by value")]
-fn tell(notice: Notice<'_>) {
+pub(super) fn tell(notice: Notice<'_>) {
     // Damaged and foreign lines are counted in the answer.
     let Notice::Unreadable { path, error } = notice else { return };
     let minute = SystemClock.steady().as_secs() / 60;

@@ -1,9 +1,10 @@
-//! Answers that come in parts: written by a thread that blocks, as fast as the client takes them, in constant memory.
+//! Answers that come in parts: written by a thread that blocks, as fast as the client takes them, in constant memory: a long record waits for
+//! its client in a temporary file.
 //!
 //! A search may fail; what is sent can't be taken back. So nothing is sent before the search has found all that it looks for, and what
 //! fails later cuts the answer off, which every client notices: an answer that ends as it should is whole.
 
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use tracing::error;
 
 use super::Console;
 use super::caller::{Caller, Rows};
-use super::gate::Turn;
+use super::gate::{LONG_BYTES, Long, Turn};
 use super::search::{Searched, Stop};
 use crate::http::Problem;
 
@@ -45,6 +46,7 @@ pub(crate) struct Answer {
     parts: mpsc::Sender<Part>,
     rows: Rows,
     searching: Turn,
+    long: Long,
 }
 
 /// Where an answer is written to. Whoever no longer wants it makes it a broken pipe.
@@ -52,6 +54,7 @@ pub(crate) struct Out {
     parts: mpsc::Sender<Part>,
     buffer: Vec<u8>,
     rows: Rows,
+    pub(crate) long: Long,
 }
 
 impl Answer {
@@ -60,7 +63,7 @@ impl Answer {
         drop(self.searching);
         // Whoever is gone is noticed by the first part.
         drop(self.begun.send(Ok(searched)));
-        Out { parts: self.parts, buffer: Vec::with_capacity(PART_BYTES), rows: self.rows }
+        Out { parts: self.parts, buffer: Vec::with_capacity(PART_BYTES), rows: self.rows, long: self.long }
     }
 
     /// Refuses instead.
@@ -73,6 +76,20 @@ impl Out {
     /// Counts a record of the answer.
     pub(crate) fn count_row(&self) {
         self.rows.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes a record, or a value that may be as long as one, and leaves nothing of it in memory.
+    pub(crate) fn write_record(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        if bytes.len() <= LONG_BYTES {
+            self.write_all(bytes)?;
+            bytes.clear();
+            return Ok(());
+        }
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        *bytes = Vec::new();
+        file.rewind()?;
+        io::copy(&mut file, self).map(|_| ())
     }
 
     /// Ends the answer as it should, or cuts it off where it could not be written to its end.
@@ -93,11 +110,12 @@ impl Out {
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PART_BYTES {
+        let some = bytes.len().min(PART_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..some]);
+        if self.buffer.len() == PART_BYTES {
             self.send()?;
         }
-        Ok(bytes.len())
+        Ok(some)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -116,12 +134,12 @@ pub(crate) async fn answer(
     label: Label,
     work: impl FnOnce(&AtomicBool, Answer) + Send + 'static,
 ) -> Result<Response, Problem> {
-    let writing = console.gate.export().await?;
+    let writing = console.gate.export(&caller).await?;
     let searching = console.gate.search().await?;
     let (begun, begins) = oneshot::channel();
     let (parts, receiver) = mpsc::channel(PARTS_MAX);
     let (rows, stop) = (Rows::default(), Stop::default());
-    let answer = Answer { begun, parts, rows: rows.clone(), searching };
+    let answer = Answer { begun, parts, rows: rows.clone(), searching, long: console.gate.long.clone() };
     let is_stopped = Arc::clone(&stop.0);
     tokio::task::spawn_blocking(move || {
         work(&is_stopped, answer);
@@ -156,5 +174,32 @@ impl hyper::body::Body for Parts {
             return Poll::Ready(Some(Err(io::ErrorKind::PermissionDenied.into())));
         }
         self.receiver.poll_recv(cx).map(|part| part.map(|part| part.map(Frame::data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_record_is_sent_in_parts_and_not_held() {
+        let (parts, mut receiver) = mpsc::channel(100);
+        let (rows, long) = (Rows::default(), Long::default());
+        let mut out = Out { parts, buffer: Vec::with_capacity(PART_BYTES), rows, long };
+        let mut all = Vec::new();
+        for length in [3, LONG_BYTES, LONG_BYTES + 1, 0, 5 * PART_BYTES + 7, 1] {
+            let mut record: Vec<u8> = (0..length).map(|nth| u8::try_from(nth % 251).unwrap()).collect();
+            all.extend_from_slice(&record);
+            out.write_record(&mut record).unwrap();
+            assert!(record.is_empty() && record.capacity() <= LONG_BYTES, "{length}");
+        }
+        out.end(Ok(()));
+        let mut sent = Vec::new();
+        while let Some(part) = receiver.blocking_recv() {
+            let part = part.unwrap();
+            assert!(part.len() <= PART_BYTES);
+            sent.extend_from_slice(&part);
+        }
+        assert!(sent == all);
     }
 }

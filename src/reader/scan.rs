@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::filter::{Filter, Place, Scope};
 use super::lines::{Backwards, Block, Bounds, Buffer, Content, Forwards, Line, OpenSegment, Span, to_u64};
@@ -32,8 +32,6 @@ pub(super) struct Asked<'s> {
     pub(super) after: Option<&'s After>,
     /// Every line is read in full.
     pub(super) is_strict: bool,
-    /// Held by the thread that unpacks a segment that takes much memory.
-    pub(super) unpacking: Mutex<()>,
 }
 
 /// How much is read of a line that may match and is like those before it.
@@ -45,7 +43,25 @@ pub(super) enum Depth {
     Look,
 }
 
+/// Waits for what it takes to unpack a segment: some MiB, so that one thread of the process at a time does.
+pub(super) fn unpacking(open: &OpenSegment) -> Option<MutexGuard<'static, ()>> {
+    static UNPACKING: Mutex<()> = Mutex::new(());
+    let is_large = open.compression() == Compression::Zstd;
+    is_large.then(|| UNPACKING.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 impl<'s> Asked<'s> {
+    /// All lines of a listing that match.
+    pub(super) fn new(
+        (sources, listing): (&'s Sources, &'s Listing),
+        filter: &'s Filter,
+        notice: &'s (dyn Fn(Notice<'_>) + Sync),
+        is_stopped: &'s AtomicBool,
+    ) -> Self {
+        let (progress, limits, after, is_as_listed, is_strict) = (None, None, None, false, false);
+        Self { sources, listing, filter, notice, is_stopped, progress, is_as_listed, limits, after, is_strict }
+    }
+
     pub(super) fn segment(&self, number: u32) -> &'s Segment {
         &self.listing.segments[number as usize]
     }
@@ -153,8 +169,7 @@ impl<'s> Scan<'s> {
         buffer: &mut Buffer,
         read: impl FnOnce(&mut Coverage, &mut Buffer) -> io::Result<ControlFlow<()>>,
     ) -> ControlFlow<()> {
-        let is_large = self.open.compression() == Compression::Zstd;
-        let _unpacking = is_large.then(|| self.asked.unpacking.lock().expect("whoever held it did not panic"));
+        let _unpacking = unpacking(&self.open);
         let mut coverage = Coverage { searched: 1, ..Coverage::default() };
         let read = match self.is_in_scope(buffer) {
             Ok(false) => return ControlFlow::Continue(()),

@@ -7,7 +7,6 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -188,19 +187,7 @@ impl<'s> Search<'s> {
         notice: &'s (dyn Fn(Notice<'_>) + Sync),
         is_stopped: &'s AtomicBool,
     ) -> Self {
-        let asked = Asked {
-            sources,
-            listing,
-            filter,
-            notice,
-            is_stopped,
-            progress: None,
-            is_as_listed: false,
-            limits: None,
-            after: None,
-            is_strict: false,
-            unpacking: Mutex::default(),
-        };
+        let asked = Asked::new((sources, listing), filter, notice, is_stopped);
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Self { asked, threads, memory_bytes: MEMORY_BYTES }
     }
@@ -211,7 +198,8 @@ impl<'s> Search<'s> {
         Self { threads, ..self }
     }
 
-    /// The search takes at most so much memory beside its answer, but [`MEMORY_BYTES_MIN`] in any case; without it, 32 MiB.
+    /// The search takes at most so much memory beside its answer, but [`MEMORY_BYTES_MIN`] in any case; without it, 23 MiB. Whatever searches
+    /// a process runs, they take 9 MiB more where segments of Zstandard are unpacked, by one thread at a time.
     #[must_use]
     pub fn memory(self, bytes: usize) -> Self {
         Self { memory_bytes: bytes.max(MEMORY_BYTES_MIN), ..self }
@@ -251,13 +239,13 @@ impl<'s> Search<'s> {
 
     /// So many threads search at once.
     fn workers(&self) -> usize {
-        let for_threads = self.memory_bytes - UNPACKING_BYTES - SHARED_BYTES_MIN;
+        let for_threads = self.memory_bytes - SHARED_BYTES_MIN;
         self.threads.min(for_threads / THREAD_BYTES).max(1)
     }
 
     /// What all threads may hold of what they have found, in bytes.
     fn found_bytes(&self) -> usize {
-        self.memory_bytes - UNPACKING_BYTES - self.workers() * THREAD_BYTES
+        self.memory_bytes - self.workers() * THREAD_BYTES
     }
 
     /// What each thread may.
@@ -488,14 +476,12 @@ enum Reading {
     Backwards,
 }
 
-/// What a search takes, unless its caller gives it another share.
-const MEMORY_BYTES: usize = 32 << 20;
-/// The least memory that a search can do with, its parts at their worst: one thread, an unpacked segment, and what is shared.
-pub const MEMORY_BYTES_MIN: usize = 16 << 20;
+/// What a search takes, unless its caller gives it another share: with what it takes to unpack, 32 MiB.
+const MEMORY_BYTES: usize = 23 << 20;
+/// The least memory that a search can do with, its parts at their worst: one thread, and what is shared.
+pub const MEMORY_BYTES_MIN: usize = THREAD_BYTES + SHARED_BYTES_MIN;
 /// What a thread takes whose lines are as long as can be: they are read into a buffer, and unescaped.
 const THREAD_BYTES: usize = 5 << 20;
-/// What it takes to unpack a segment: a window of 8 MiB and what is unpacked into it. One thread at a time does.
-const UNPACKING_BYTES: usize = 9 << 20;
 /// What the threads hold of what they have found, at least.
 const SHARED_BYTES_MIN: usize = 2 << 20;
 

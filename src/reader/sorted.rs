@@ -1,7 +1,7 @@
 //! Records in order: their keys are sorted, in memory as far as they fit, and the lines are read again where they lie.
 //!
 //! Memory: keys take what the search gives them; what does not fit is merged from temporary files, 32 at once by 8 KiB of each. Once all is
-//! found and the threads are gone, as much again is for what is read ahead of the segments, but no more than 8 MiB. A line is held once.
+//! found and the threads are gone, half as much is for what is read ahead of the segments, but no more than 8 MiB. A line is held once.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -268,7 +268,7 @@ fn read_run(mut file: File) -> io::Result<Run> {
 }
 
 impl Sorted {
-    /// `bytes` are for what is read ahead.
+    /// Half of `bytes`, which keys may take, is for what is read ahead.
     pub(super) fn merge(
         order: Order,
         (limit, bytes): (Option<usize>, usize),
@@ -290,7 +290,7 @@ impl Sorted {
             left: limit.unwrap_or(usize::MAX),
             keys: Merge::new(order, runs, listing)?,
             spool,
-            window_bytes: (bytes / OPEN_MAX).clamp(FIRST_BYTES, WINDOW_BYTES_MAX),
+            window_bytes: (bytes / 2 / OPEN_MAX).clamp(FIRST_BYTES, WINDOW_BYTES_MAX),
             open: BTreeMap::new(),
             lost: BTreeMap::new(),
             reads: 0,
@@ -345,6 +345,13 @@ impl Sorted {
             }
         }
         Ok(None)
+    }
+
+    /// How long the line of the next record is, as it was found.
+    #[must_use]
+    pub fn next_bytes(&self) -> Option<usize> {
+        let (key, _) = self.keys.next.last().filter(|_| self.left > 0)?;
+        Some(key.bytes as usize)
     }
 
     /// Whether as many records as were asked for have been found and taken, those that were left out since included: there may be

@@ -4,7 +4,7 @@
 //! made: of each segment the lines of the next so many milliseconds, as many as give a few MiB. One thread after the other reads a batch;
 //! they sort, parse and encode theirs at the same time, and hand over what has become of it in turn. Each line is parsed once.
 //!
-//! Memory: a batch and what becomes of it take an eighth of a thread's share each, so that the rest is for a line as long as can be: it may
+//! Memory: a batch and what becomes of it take a sixth of a thread's share each, so that the rest is for a line as long as can be: it may
 //! be the batch, is unescaped, and becomes a cell that is twice as long, 8 MiB in all.
 
 use std::cmp::Reverse;
@@ -448,7 +448,7 @@ impl Stream<'_> {
         let rests: Vec<_> = surveyed.iter().filter(|one| !one.is_outside).map(|one| one.rest).collect();
         let is_left = |(_, rest): &(usize, &Rest)| rest.from < rest.until;
         let next = rests.iter().enumerate().filter(is_left).map(|(at, rest)| Reverse((rest.rank, at))).collect();
-        let size_max = self.memory_bytes / (8 * self.threads);
+        let size_max = self.memory_bytes / (6 * self.threads);
         let batches = Mutex::new(Batches {
             asked,
             order,
@@ -631,19 +631,8 @@ mod tests {
         let source = Source { name: None, path: temp.path().to_owned(), workspace: None };
         let sources = Sources::new(vec![source]).unwrap();
         let (listing, filter) = (Listing::new(&sources), Filter::new(Criteria::default()));
-        let asked = Asked {
-            sources: &sources,
-            listing: &listing,
-            filter: &filter,
-            notice: &|_| (),
-            is_stopped: &AtomicBool::new(false),
-            progress: None,
-            is_as_listed: false,
-            limits: None,
-            after: None,
-            is_strict: false,
-            unpacking: Mutex::default(),
-        };
+        let is_stopped = AtomicBool::new(false);
+        let asked = Asked::new((&sources, &listing), &filter, &|_| (), &is_stopped);
         let candidates: Vec<u32> = (0..).take(segments.len()).collect();
         let stream = Stream { asked: &asked, order, candidates: &candidates, threads, memory_bytes };
         let (mut out, mut rows) = (Vec::new(), Rows::default());

@@ -75,6 +75,27 @@ fn exports_that_nobody_takes_hold_up_no_query() {
     drop(clients);
 }
 
+/// What waits for them is in files: of these lines of 2 MiB, a csv has twice the bytes.
+#[test]
+fn exports_of_long_lines_that_nobody_takes_hold_some_kib_each() {
+    let temp = audit(1, 0, "");
+    let texts = format!("{{\"a\":[\"\"{}],", ",\"\"".repeat((2 << 20) / 3 - 200));
+    let lines = (0..6).fold(String::new(), |text, nth| {
+        text + &line(0, nth, "").replace("\"meta\":{", &format!("\"meta\":{texts}")) + "\n"
+    });
+    fs::write(temp.path().join("j0").join(SEGMENT), lines).unwrap();
+    let console = Console::over(temp.path());
+    let before = console.peak_kib();
+    let clients: Vec<_> = (0..4).map(|_| stalled(&console, "/api/v1/events/export?format=csv")).collect();
+    for _ in 0..4 {
+        assert_eq!(console.json("/api/v1/events?limit=1&order=asc")["items"][0]["meta"]["n"], 0);
+    }
+    // What is left is one that is being encoded.
+    let taken = console.peak_kib() - before;
+    assert!(taken < 20 << 10, "{taken} KiB");
+    drop(clients);
+}
+
 /// Nobody has an answer to its end by a token that was removed meanwhile, and a cut answer can't be taken for a whole one.
 #[test]
 fn an_answer_that_is_being_sent_ends_with_its_token() {
@@ -131,13 +152,13 @@ fn within(dir: &Path, limits: Limits, test: impl FnOnce(std::net::SocketAddr, &p
     });
 }
 
-/// A client for whom little lies ready in the kernel.
-fn with_little_room(address: std::net::SocketAddr) -> Client {
+/// A connection of a client for whom little lies ready in the kernel.
+pub(crate) fn with_little_room(address: std::net::SocketAddr) -> TcpStream {
     let family = rustix::net::AddressFamily::INET;
     let socket = rustix::net::socket(family, rustix::net::SocketType::STREAM, None).unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
     rustix::net::connect(&socket, &address).unwrap();
-    Client::over(socket.into())
+    socket.into()
 }
 
 #[test]
@@ -146,7 +167,7 @@ fn whoever_takes_nothing_of_an_answer_is_let_go_and_whoever_is_slow_is_not() {
     let limits =
         Limits { stall_time_max: Duration::from_secs(2), idle_time_max: Duration::from_mins(10), ..Limits::default() };
     within(temp.path(), limits, |address, connections| {
-        let (mut stalled, mut slow) = (with_little_room(address), with_little_room(address));
+        let [mut stalled, mut slow] = [(); 2].map(|()| Client::over(with_little_room(address)));
         for client in [&mut stalled, &mut slow] {
             client.write(&Request::new("GET", "/api/v1/events/export").bytes());
         }

@@ -26,6 +26,7 @@ use super::filter::{Filter, Place, Scope};
 use super::lines::{Block, Buffer, Content, OpenSegment, Position, Span};
 use super::listing::{Change, Changes, Listing, Segment, Series, Sources};
 use super::record::{Damage, Record};
+use super::scan::unpacking;
 use super::search::Notice;
 use crate::record::{Compression, Timestamp};
 
@@ -460,6 +461,7 @@ impl Follow<'_> {
         }
         // What has vanished, the next listing tells.
         let Some(open) = OpenSegment::open(segment, self.sources)? else { return Ok(Progress::UpToDate) };
+        let _unpacking = unpacking(&open);
         let is_plain = open.compression() == Compression::Plain;
         let is_closed = track.is_closed || !is_plain;
         if is_plain && open.bytes() == track.looked_at_bytes && !(is_closed && track.tail == Tail::Awaited) {
