@@ -12,6 +12,7 @@ use super::app_token::{AppToken, Granted};
 use super::counts::{Facets, Intervals};
 use super::events::{Item, Page};
 use super::parameters::{Kind, Parameter};
+use super::tail::Told;
 use super::views::Catalogue;
 use super::{ROUTES, Route};
 use crate::http::{Code, ProblemMembers};
@@ -56,6 +57,7 @@ fn schemas() -> BTreeMap<String, RefOr<Schema>> {
     add::<Item<'_>>(&mut schemas);
     add::<Facets>(&mut schemas);
     add::<Intervals>(&mut schemas);
+    add::<Told<'_>>(&mut schemas);
     add::<Catalogue<'_>>(&mut schemas);
     add::<AppToken>(&mut schemas);
     add::<Granted>(&mut schemas);

@@ -170,7 +170,8 @@ const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/events/tail",
         handler: || get(tail::tail),
-        about: "The records that match as they appear, as server-sent events. Each event's id says where to go on behind it.",
+        about: "The records that match as they appear, as server-sent events. Each event's id says where to go on behind it. Events with the \
+                names `damaged`, `foreign`, `cut` and `unreadable` tell of lines and segments, as `Told`.",
         parameters: &[FILTERS, tail::TAIL],
         body: None,
         answers: &[("text/event-stream", "")],

@@ -1,11 +1,16 @@
 //! Records as they appear: server-sent events.
 //!
 //! One thread reads for all streams: it looks at what the listing has noticed, and each stream's [`Follower`] reads on, as far as
-//! the client has taken what was read before. A stream holds some KiB that were not taken yet, and no more is read for it.
+//! the client has taken what was read before. A stream holds some KiB that were not taken yet, and no more is read for it; a long record waits
+//! in a temporary file.
 //!
-//! Each event's id is where the follower is behind it, so that a client that comes back, here or at another console over the same
-//! directories, goes on there.
+//! Each record's id is where the follower is behind it, so that a client that comes back, here or at another console over the same
+//! directories, goes on there. So it is behind what else a reader must be told.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -19,16 +24,21 @@ use axum::response::{IntoResponse, Response};
 use hyper::HeaderMap;
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tracing::error;
 
 use super::Console;
 use super::answer::{self, write_json};
 use super::caller::{Caller, Rows};
 use super::events::Item;
 use super::filters::{self, FILTERS};
+use super::gate::STREAMS_MAX;
 use super::library::News;
 use super::parameters::{Parameter, Parameters};
+use super::search;
 use crate::clock::{Clock, SystemClock};
 use crate::http::{Code, Problem};
 use crate::reader::filter::Filter;
@@ -36,8 +46,9 @@ use crate::reader::follow::{Bookmark, Followed, Follower, Pace, Progress};
 use crate::reader::lines::Buffer;
 use crate::reader::listing::{Changes, Listing, Sources};
 use crate::reader::output::Columns;
+use crate::reader::search::Notice;
 use crate::reader::view::View;
-use crate::record::Timestamp;
+use crate::record::{LINE_BYTES_MAX, Timestamp};
 
 /// What a stream is asked for by, beside the filters.
 pub(super) const TAIL: &[Parameter] = &[Parameter::text(
@@ -47,10 +58,10 @@ pub(super) const TAIL: &[Parameter] = &[Parameter::text(
      comes first.",
 )];
 
-/// Streams at once.
-const STREAMS_MAX: usize = 32;
-/// What is handed to the connection at once; the record that makes it longer is the last.
+/// What is handed to the connection at once, and what is read for a stream before it is: the record that makes that longer is the last.
 const PART_BYTES: usize = 32 << 10;
+/// Damaged and foreign lines that are told one by one of what is read at once.
+const NOTICES_MAX: u32 = 100;
 /// Where nothing happens, so often a stream is told where it is, so that whoever is in between knows that it lives.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 /// How long is rested between two looks at segments in which something was found, and whether clients are gone.
@@ -85,6 +96,8 @@ struct Joiner {
     from: Option<Bookmark>,
     parts: mpsc::Sender<Bytes>,
     rows: Rows,
+    /// The token's, as long as the stream is there.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// `GET /api/v1/events/tail`.
@@ -107,8 +120,8 @@ pub(super) async fn tail(
     let columns = filters::view(&parameters, &console.views)?.map(View::all);
     let claims = answer::claims(columns.as_ref());
     let (parts, receiver) = mpsc::channel(1);
-    let rows = Rows::default();
-    console.join(Joiner { filter: Filter::new(criteria), columns, from, parts, rows: rows.clone() })?;
+    let (rows, place) = (Rows::default(), console.gate.stream(&caller)?);
+    console.join(Joiner { filter: Filter::new(criteria), columns, from, parts, rows: rows.clone(), place })?;
     let mut ending = console.ending.clone();
     let over = Box::pin(async move {
         tokio::select! {
@@ -233,19 +246,21 @@ struct Tailing {
     parts: mpsc::Sender<Bytes>,
     rows: Rows,
     /// Events that the connection has not taken yet.
-    part: Vec<u8>,
+    waiting: Waiting,
     told_at: Instant,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Tailing {
     fn new(joiner: Joiner, files: (&Sources, &Listing), now: Timestamp) -> Self {
-        let Joiner { filter, columns, from, parts, rows } = joiner;
+        let Joiner { filter, columns, from, parts, rows, place } = joiner;
         let follower = match &from {
             Some(bookmark) => Follower::resume(files, filter, now, bookmark),
             None => Follower::new(files, filter, now),
         };
-        let part = format!("retry: 1000\nid: {}\n\n", follower.bookmark(files.0)).into_bytes();
-        Self { follower, columns, parts, rows, part, told_at: Instant::now() }
+        let begin = format!("retry: 1000\nid: {}\n\n", follower.bookmark(files.0)).into_bytes();
+        let waiting = Waiting::Few(begin);
+        Self { follower, columns, parts, rows, waiting, told_at: Instant::now(), _place: place }
     }
 
     /// Reads on, as far as the client takes it; breaks once that is gone.
@@ -253,18 +268,28 @@ impl Tailing {
         let sources = console.library.sources();
         self.send()?;
         self.follower.look_again();
-        if !self.part.is_empty() {
+        if !self.waiting.is_empty() {
             return ControlFlow::Continue(());
         }
-        let Self { follower, columns, part, rows, .. } = self;
+        let Self { follower, columns, rows, .. } = self;
+        let part = RefCell::new(Part::default());
         let mut found = |found: &Followed<'_>| {
-            write_event(found, columns.as_ref(), part);
+            let mut part = part.borrow_mut();
+            write_event(found, columns.as_ref(), &mut part.bytes);
             rows.0.fetch_add(1, Ordering::Relaxed);
-            if part.len() < PART_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if part.bytes.len() < PART_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let progress = follower.read(sources, buffer, &|_| (), &mut found);
-        if self.part.is_empty() && self.told_at.elapsed() >= TELL_EVERY {
-            self.part = format!(": still here\nid: {}\n\n", self.follower.bookmark(sources)).into_bytes();
+        // Nobody knows how long a line is before it is read.
+        let progress = console.gate.long.alone(LINE_BYTES_MAX, || {
+            follower.read(sources, buffer, &|notice| part.borrow_mut().tell(notice), &mut found)
+        });
+        let mut part = part.into_inner().end(|| self.follower.bookmark(sources));
+        if part.is_empty() && self.told_at.elapsed() >= TELL_EVERY {
+            part = format!(": still here\nid: {}\n\n", self.follower.bookmark(sources)).into_bytes();
+        }
+        match Waiting::new(part) {
+            Ok(waiting) => self.waiting = waiting,
+            Err(error) => return cut_off(&error),
         }
         if progress == Progress::More {
             console.tails.call();
@@ -273,18 +298,151 @@ impl Tailing {
     }
 
     fn send(&mut self) -> ControlFlow<()> {
-        if self.part.is_empty() {
+        if self.waiting.is_empty() {
             return if self.parts.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         }
         match self.parts.try_reserve() {
             Ok(room) => {
-                room.send(std::mem::take(&mut self.part).into());
+                match self.waiting.take() {
+                    Ok(part) => room.send(part),
+                    Err(error) => return cut_off(&error),
+                }
                 self.told_at = Instant::now();
                 ControlFlow::Continue(())
             }
             Err(TrySendError::Full(())) => ControlFlow::Continue(()),
             Err(TrySendError::Closed(())) => ControlFlow::Break(()),
         }
+    }
+}
+
+/// Whoever comes back goes on where this has ended.
+fn cut_off(error: &io::Error) -> ControlFlow<()> {
+    error!(%error, "stream cut off");
+    ControlFlow::Break(())
+}
+
+/// What waits to be sent.
+enum Waiting {
+    Few(Vec<u8>),
+    /// In a temporary file, of which so many bytes are left.
+    Many(File, u64),
+}
+
+impl Waiting {
+    fn new(part: Vec<u8>) -> io::Result<Self> {
+        if part.len() <= 2 * PART_BYTES {
+            return Ok(Self::Few(part));
+        }
+        let mut file = tempfile::tempfile()?;
+        file.write_all(&part)?;
+        file.rewind()?;
+        Ok(Self::Many(file, part.len() as u64))
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(part) => part.is_empty(),
+            Self::Many(_, left) => *left == 0,
+        }
+    }
+
+    /// The next part to send.
+    fn take(&mut self) -> io::Result<Bytes> {
+        match self {
+            Self::Few(part) => Ok(std::mem::take(part).into()),
+            Self::Many(file, left) => {
+                let mut part = Vec::with_capacity(PART_BYTES);
+                file.take(PART_BYTES as u64).read_to_end(&mut part)?;
+                *left = if part.is_empty() { 0 } else { left.saturating_sub(part.len() as u64) };
+                Ok(part.into())
+            }
+        }
+    }
+}
+
+/// What was read at once, as events.
+#[derive(Default)]
+struct Part {
+    bytes: Vec<u8>,
+    has_notices: bool,
+    /// Damaged and foreign lines that were told.
+    told: u32,
+    /// How many more there are, by their kinds and segments.
+    more: BTreeMap<(&'static str, String), u64>,
+}
+
+/// A line or segment of which a stream tells by an event with a name.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Told<'t> {
+    /// The path of the segment below its directory, without `.gz` and `.zst`.
+    segment: &'t str,
+    /// The number of the line in it, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    /// Why the line is no record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Of what was read of a segment that was cut, how much is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    /// How many more such lines there are in the segment, which are not told one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<u64>,
+}
+
+impl<'t> Told<'t> {
+    fn of(segment: &'t str) -> Self {
+        Self { segment, index: None, reason: None, bytes: None, more: None }
+    }
+}
+
+impl Part {
+    fn tell(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Damaged { segment, index, damage } => {
+                self.line(
+                    "damaged",
+                    &Told { index: Some(index), reason: Some(damage.to_string()), ..Told::of(segment) },
+                );
+            }
+            Notice::Foreign { segment, index } => {
+                self.line("foreign", &Told { index: Some(index), ..Told::of(segment) });
+            }
+            Notice::Cut { segment, bytes } => self.event("cut", &Told { bytes: Some(bytes), ..Told::of(segment) }),
+            Notice::Unreadable { path, .. } => {
+                self.event("unreadable", &Told::of(path));
+                search::tell(notice);
+            }
+            Notice::Searched { .. } => {}
+        }
+    }
+
+    fn line(&mut self, name: &'static str, told: &Told<'_>) {
+        self.told += 1;
+        if self.told <= NOTICES_MAX {
+            self.event(name, told);
+        } else {
+            *self.more.entry((name, told.segment.to_owned())).or_default() += 1;
+        }
+    }
+
+    fn event(&mut self, name: &str, told: &Told<'_>) {
+        self.has_notices = true;
+        self.bytes.extend_from_slice(format!("event: {name}\ndata: ").as_bytes());
+        write_json(told, &mut self.bytes);
+        self.bytes.extend_from_slice(b"\n\n");
+    }
+
+    /// All of it, with where the follower is if more than records is told.
+    fn end(mut self, bookmark: impl FnOnce() -> Bookmark) -> Vec<u8> {
+        for ((name, segment), more) in std::mem::take(&mut self.more) {
+            self.event(name, &Told { more: Some(more), ..Told::of(&segment) });
+        }
+        if self.has_notices {
+            self.bytes.extend_from_slice(format!("id: {}\n\n", bookmark()).as_bytes());
+        }
+        self.bytes
     }
 }
 
@@ -301,4 +459,59 @@ fn write_event(found: &Followed<'_>, columns: Option<&Columns>, part: &mut Vec<u
     // Between the tokens of somebody else's line there may be one, which would end ours.
     part[start..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
     part.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::filter::Criteria;
+    use crate::reader::listing::Source;
+    use crate::reader::record::Damage;
+
+    #[test]
+    fn of_many_damaged_lines_some_are_told_one_by_one_and_the_others_counted() {
+        let mut part = Part::default();
+        for index in 0..u64::from(NOTICES_MAX) + 7 {
+            for segment in ["a", "b"] {
+                let damage = Damage::NotJson;
+                part.tell(if index % 2 == 0 {
+                    Notice::Damaged { segment, index, damage }
+                } else {
+                    Notice::Foreign { segment, index }
+                });
+            }
+        }
+        let text = String::from_utf8(part.bytes.clone()).unwrap();
+        assert_eq!(text.matches("\n\n").count(), NOTICES_MAX as usize);
+        let first = "event: damaged\ndata: {\"segment\":\"a\",\"index\":0,\"reason\":\"not JSON\"}\n\n";
+        assert!(text.starts_with(first), "{text}");
+        assert_eq!(part.more.values().sum::<u64>(), u64::from(NOTICES_MAX) + 14);
+        let more = part.more[&("foreign", "b".to_owned())];
+        let temp = tempfile::tempdir().unwrap();
+        let source = Source { name: None, path: temp.path().to_owned(), workspace: None };
+        let sources = Sources::new(vec![source]).unwrap();
+        let follower =
+            Follower::new((&sources, &Listing::default()), Filter::new(Criteria::default()), Timestamp::from_millis(0));
+        let bookmark = || follower.bookmark(&sources);
+        let text = String::from_utf8(part.end(bookmark)).unwrap();
+        assert!(text.ends_with(&format!("id: {}\n\n", bookmark())), "{text}");
+        assert!(text.contains(&format!("event: foreign\ndata: {{\"segment\":\"b\",\"more\":{more}}}\n\n")), "{text}");
+    }
+
+    /// However long, all of it is sent, in parts of a size.
+    #[test]
+    fn what_waits_is_sent_in_parts_and_a_long_record_is_not_held() {
+        for length in [0, 1, 2 * PART_BYTES, 2 * PART_BYTES + 1, 7 * PART_BYTES + 5] {
+            let bytes: Vec<u8> = (0..length).map(|nth| u8::try_from(nth % 251).unwrap()).collect();
+            let mut waiting = Waiting::new(bytes.clone()).unwrap();
+            assert_eq!(matches!(waiting, Waiting::Many(..)), length > 2 * PART_BYTES);
+            let mut sent = Vec::new();
+            while !waiting.is_empty() {
+                let part = waiting.take().unwrap();
+                assert!(!part.is_empty() && part.len() <= 2 * PART_BYTES);
+                sent.extend_from_slice(&part);
+            }
+            assert!(sent == bytes, "{length}");
+        }
+    }
 }

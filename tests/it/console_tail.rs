@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use audit_log::clock::{Clock, SystemClock};
 use audit_log::record::SegmentName;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::console_streams::with_little_room;
 use crate::support::console::Console;
 use crate::support::{Request, Response, binary, wait_for};
 
@@ -41,6 +42,8 @@ struct Received {
     id: String,
     /// The id and the data of each event.
     events: Vec<(String, Value)>,
+    /// The name and the data of those with a name.
+    named: Vec<(String, Value)>,
     /// Whether the answer ended as it should.
     is_ended: Option<bool>,
 }
@@ -71,6 +74,16 @@ impl Listener {
         let listener = Self { stream, received };
         wait_for("the first id", || (!listener.id().is_empty()).then_some(()));
         listener
+    }
+
+    /// One that takes nothing once the stream has begun.
+    fn start_stalled(console: &Console) -> TcpStream {
+        let mut stream = with_little_room(console.address);
+        stream.write_all(&Request::new("GET", TAIL).bytes()).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        stream
     }
 
     fn over(console: &Console, target: &str) -> Self {
@@ -115,12 +128,19 @@ fn receive(mut reader: BufReader<TcpStream>, into: &Mutex<Received>) -> std::io:
             let block = String::from_utf8(text.drain(..end + 2).collect()).unwrap();
             assert!(!block.contains('\r'));
             let mut received = into.lock().unwrap();
+            let mut name = None;
             for line in block.lines() {
                 match line.split_once(": ") {
                     Some(("id", id)) => id.clone_into(&mut received.id),
+                    Some(("event", event)) => name = Some(event.to_owned()),
                     Some(("data", data)) => {
-                        let event = (received.id.clone(), serde_json::from_str(data).unwrap());
-                        received.events.push(event);
+                        let data = serde_json::from_str(data).unwrap();
+                        if let Some(name) = name.take() {
+                            received.named.push((name, data));
+                        } else {
+                            let id = received.id.clone();
+                            received.events.push((id, data));
+                        }
                     }
                     Some(("retry" | "", _)) => {}
                     _ => assert_eq!(line, ""),
@@ -169,6 +189,35 @@ fn records_come_as_they_appear_and_as_pages_show_them() {
     let shown = view.wait_events(2);
     assert!(shown.iter().all(|event| event.get("operation").is_some()), "{shown:?}");
     assert_eq!(all.count(), 3);
+    let segment = format!("1/{SEGMENT}");
+    let told = [
+        ("damaged".to_owned(), json!({ "segment": segment, "index": 2, "reason": "holds NUL bytes" })),
+        ("foreign".to_owned(), json!({ "segment": segment, "index": 3 })),
+    ];
+    assert_eq!(all.received.lock().unwrap().named, told);
+    // What was told is behind the last id.
+    let id = all.id();
+    let again = Listener::start(&console, &Request::new("GET", TAIL).header("Last-Event-ID", &id));
+    append(temp.path(), &format!("1/{SEGMENT}"), &["{}".to_owned(), line("1", "w", "c")]);
+    assert_eq!(names(&again.wait_events(1)), ["c"]);
+    let again = again.received.lock().unwrap().named.clone();
+    assert_eq!(again, [("damaged".to_owned(), json!({ "segment": segment, "index": 4, "reason": "not a record" }))]);
+}
+
+/// Each has had what waits for it written to a file: 31 streams of records of 2 MiB.
+#[test]
+fn streams_that_nobody_takes_hold_some_kib_each() {
+    let temp = tempfile::tempdir().unwrap();
+    let console = Console::over(temp.path());
+    let stalled: Vec<_> = (0..31).map(|_| Listener::start_stalled(&console)).collect();
+    let listener = Listener::over(&console, TAIL);
+    let long = "x".repeat((2 << 20) - 300);
+    for number in 0..3 {
+        append(temp.path(), &format!("1/{SEGMENT}"), &[line("1", "w", "long").replace("1.0", &format!("\"{long}\""))]);
+        listener.wait_events(number + 1);
+    }
+    assert!(console.peak_kib() < 64 << 10, "{} KiB", console.peak_kib());
+    drop(stalled);
 }
 
 /// Three writers go on, rotating, while the console is killed again and again, and the client comes back to the next one with the last id
