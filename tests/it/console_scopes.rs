@@ -32,6 +32,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tower_service::Service;
 
+use crate::support::PATIENCE;
 use crate::support::console::encoded;
 
 const WORKSPACES: [&str; 3] = ["w1", "w2", "w3"];
@@ -153,20 +154,7 @@ struct World {
 impl World {
     fn new(layout: &[Option<usize>], segments: &[Segment], scopes: &[Vec<usize>], scope: Option<&[usize]>) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        for segment in segments {
-            let is_there = |scope| segment.lines.iter().any(|line| segment.shows(line, layout, scope));
-            if scope.is_some_and(|scope| !is_there(scope)) {
-                continue;
-            }
-            let text = segment.text(layout, scope).into_bytes();
-            let path = format!("s{}/{}", segment.source, segment.path());
-            let (suffix, bytes) = match segment.packing {
-                0 => (".gz", super::reading_safety::gzip(&text)),
-                1 => (".zst", super::reading_safety::zstd(&text)),
-                _ => ("", text),
-            };
-            put(temp.path(), &(path + suffix), &bytes);
-        }
+        write(temp.path(), layout, segments, scope);
         let sources = layout.iter().enumerate().map(|(nth, workspace)| {
             let path = temp.path().join(format!("s{nth}"));
             fs::create_dir_all(&path).unwrap();
@@ -185,6 +173,18 @@ impl World {
         Self { router: router(Arc::new(console)), temp, _publish: publish, _end: end }
     }
 
+    /// Begins a stream; what it answers first tells where it is.
+    async fn open(&self, token: usize, target: &str) -> Body {
+        let request =
+            Request::get(target).header("host", "localhost").header("x-auth-token", format!("secret {token}"));
+        let response = self.router.clone().call(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut body = response.into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(first.starts_with(b"retry: "));
+        body
+    }
+
     async fn get(&self, token: usize, target: &str) -> Answer {
         let request =
             Request::get(target).header("host", "localhost").header("x-auth-token", format!("secret {token}"));
@@ -193,6 +193,24 @@ impl World {
         let body =
             axum::body::to_bytes(body, usize::MAX).await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Answer { status: parts.status, headers: parts.headers, body: body.unwrap_or_else(|error| format!("{error}")) }
+    }
+}
+
+/// Writes segments as they are, or as they might be for a scope.
+fn write(dir: &Path, layout: &[Option<usize>], segments: &[Segment], scope: Option<&[usize]>) {
+    for segment in segments {
+        let is_there = |scope| segment.lines.iter().any(|line| segment.shows(line, layout, scope));
+        if scope.is_some_and(|scope| !is_there(scope)) {
+            continue;
+        }
+        let text = segment.text(layout, scope).into_bytes();
+        let path = format!("s{}/{}", segment.source, segment.path());
+        let (suffix, bytes) = match segment.packing {
+            0 => (".gz", super::reading_safety::gzip(&text)),
+            1 => (".zst", super::reading_safety::zstd(&text)),
+            _ => ("", text),
+        };
+        put(dir, &(path + suffix), &bytes);
     }
 }
 
@@ -399,6 +417,64 @@ proptest! {
                         prop_assert_eq!(&given, &expected, "{}", &target);
                     }
                 }
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// A record of each workspace that may lie in the first directory, in segments that are read after all others.
+fn last(layout: &[Option<usize>], scope: &[usize]) -> Vec<(String, String)> {
+    let workspaces = scope.iter().filter(|workspace| layout[0].is_none_or(|own| own == **workspace));
+    let segment = |workspace: &usize| {
+        let line = Line::Record { millis: 0, job: 0, workspace: *workspace, content: 5 }.text(0, false);
+        (format!("s0/j1/audit-{workspace}_20260129T000000.000Z.jsonl"), line.replace("\"Ea0\"", "\"LAST\""))
+    };
+    workspaces.map(segment).collect()
+}
+
+/// The blocks of a stream, but their ids, until so many last records have come; in whichever order segments were noticed.
+async fn streamed(mut body: Body, last: usize) -> Vec<String> {
+    let mut text = String::new();
+    while text.matches("\"LAST\"").count() < last {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("more is streamed");
+        text += std::str::from_utf8(&frame.unwrap().unwrap().into_data().unwrap()).unwrap();
+    }
+    let lines = |block: &str| block.lines().filter(|line| !line.starts_with("id: ")).collect::<Vec<_>>().join("\n");
+    let mut blocks: Vec<_> = text.split("\n\n").map(lines).filter(|block| block.contains("data: ")).collect();
+    blocks.sort();
+    blocks
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 12, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    /// What appears while somebody listens: records, and lines that are none.
+    #[test]
+    fn the_records_of_others_do_not_appear(
+        (layout, segments) in (0..LAYOUTS.len()).prop_flat_map(|nth| (Just(LAYOUTS[nth]), segments(LAYOUTS[nth].len()))),
+        scopes in prop::collection::vec(prop::sample::subsequence(vec![0, 1, 2], 1..=2), 2),
+        filter in prop::sample::select(vec!["", "?view=native", "?event=Ea1&event=LAST", "?where=workspaceId+!%3D+w2"]),
+    ) {
+        let segments: BTreeMap<_, _> =
+            segments.into_iter().map(|segment| ((segment.source, segment.path()), segment)).collect();
+        let segments: Vec<_> = segments.into_values().collect();
+        let every: Vec<_> = (0..WORKSPACES.len()).collect();
+        runtime().block_on(async {
+            for (token, scope) in scopes.iter().enumerate() {
+                let mut told = Vec::new();
+                for seen in [None, Some(&scope[..])] {
+                    let world = World::new(layout, &[], &scopes, None);
+                    let stream = world.open(token, &format!("/api/v1/events/tail{filter}")).await;
+                    write(world.temp.path(), layout, &segments, seen);
+                    for (path, line) in last(layout, seen.unwrap_or(&every)) {
+                        put(world.temp.path(), &path, line.as_bytes());
+                    }
+                    let is_asked = |workspace: &usize| *workspace != 1 || !filter.contains("where");
+                    let scope: Vec<_> = scope.iter().copied().filter(is_asked).collect();
+                    told.push(streamed(stream, last(layout, &scope).len()).await);
+                }
+                prop_assert_eq!(&told[0], &told[1], "{:?}", scope);
             }
             Ok(())
         })?;
