@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_log::reader::filter::{Condition, Criteria, Filter, Scope};
 use audit_log::reader::listing::{Listing, Source, Sources};
+use audit_log::reader::record::Record;
 use audit_log::reader::search::{Coverage, Notice, Progress, Search};
 use audit_log::reader::sorted::Order;
+use audit_log::record::Timestamp;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -230,6 +232,91 @@ fn a_strict_search_reads_in_full_what_cannot_match() {
     let damaged = |is_strict| directories.ask(criteria(), None, How { is_strict, ..How::default() }).coverage.damaged;
     assert_eq!((damaged(false), damaged(true)), (0, 1));
     assert_eq!(directories.ask(Criteria::default(), None, How::default()).coverage.damaged, 1);
+}
+
+/// What kills, power cuts and other writers leave of a line: each of these a look at a line promises to see, whatever is asked for.
+fn spoilt(kind: usize, line: &str, at: usize) -> Vec<u8> {
+    let bytes = line.trim_end().as_bytes();
+    let at = 1 + at % (bytes.len() - 2);
+    let (before, behind) = bytes.split_at(at);
+    let mut spoilt = match kind {
+        0 => before.to_vec(),
+        1 => [before, &[0; 7]].concat(),
+        2 => [before, &[0], &behind[1..]].concat(),
+        3 => [before, &[0xff], &behind[1..]].concat(),
+        4 => [before, &[7], &behind[1..]].concat(),
+        5 => [before, bytes].concat(),
+        6 => [bytes, bytes].concat(),
+        7 => behind.to_vec(),
+        8 => [bytes, b"}"].concat(),
+        9 => [bytes, b" x"].concat(),
+        10 => line.trim_end().replace("\"message\":\"\"", "\"message\":0").into_bytes(),
+        11 => line.trim_end().replace(",\"event\"", ",\"rank\":1,\"event\"").into_bytes(),
+        12 => line.trim_end().replace("2026-01-28", "2026-02-31").into_bytes(),
+        13 => line.trim_end().replace("\"jobId\":\"1\"", "\"jobId\":\"2\"").into_bytes(),
+        14 => line.trim_end().replace("\"w\"", "\"v\"").into_bytes(),
+        15 => line.trim_end().replace("message", "massage").into_bytes(),
+        16 => line.trim_end().replace("meta", "mate").into_bytes(),
+        _ => bytes.to_vec(),
+    };
+    spoilt.push(b'\n');
+    spoilt
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A line that can't match gets a look alone; what that counts and tells is what reading each line in full does.
+    #[test]
+    fn damaged_and_foreign_lines_are_counted_alike_whatever_is_asked_for(
+        segments in prop::collection::vec(prop::collection::vec((0..34_usize, any::<usize>()), 0..30), 1..4),
+        torn in any::<bool>(),
+        asked in 0..7_usize,
+        limit in prop::option::of(0..5_usize),
+    ) {
+        let temp = TempDir::new().unwrap();
+        let (mut damaged, mut foreign, mut lines) = (0, 0, 0);
+        for (rank, kinds) in segments.iter().enumerate() {
+            let mut text: Vec<u8> = Vec::new();
+            for (second, (kind, at)) in kinds.iter().enumerate() {
+                text.extend(spoilt(*kind, &line("1", "w", second), *at));
+            }
+            if torn {
+                text.extend_from_slice(&line("1", "w", 40).as_bytes()[..20]);
+                (damaged, lines) = (damaged + 1, lines + 1);
+            }
+            for line in text.split(|byte| *byte == b'\n').take(kinds.len()) {
+                lines += 1;
+                match Record::parse(line) {
+                    Ok(record) => foreign += u64::from(record.job_id != "1" || record.workspace_id != "w"),
+                    Err(_) => damaged += u64::from(!line.is_empty()),
+                }
+            }
+            fs::create_dir_all(temp.path().join("1")).unwrap();
+            // A name that bounds no times: all of it is read.
+            fs::write(temp.path().join("1").join(format!("audit-{rank}-2026-01-28.jsonl")), text).unwrap();
+        }
+        let directories = Directories::new(&[format!("{}@w", temp.path().display())]);
+        let of = |condition: &str| vec![Condition::parse(condition).unwrap()];
+        let criteria = || match asked {
+            0 => Criteria::default(),
+            1 => Criteria { events: vec!["nothing".to_owned()], ..Criteria::default() },
+            2 => Criteria { conditions: of("meta.n = 3"), ..Criteria::default() },
+            3 => Criteria { conditions: of("meta.n > 9"), ..Criteria::default() },
+            4 => Criteria { texts: vec!["nothing".to_owned()], ..Criteria::default() },
+            5 => Criteria { workspaces: vec!["w".to_owned()], conditions: of("message exists"), ..Criteria::default() },
+            _ => Criteria { since: Some(Timestamp::parse_rfc3339("2026-01-28T09:00:05Z").unwrap()), ..Criteria::default() },
+        };
+        let looked = directories.ask(criteria(), None, How::default());
+        prop_assert_eq!(&looked, &directories.ask(criteria(), None, How { is_strict: true, ..How::default() }));
+        let Coverage { lines: found_lines, damaged: found_damaged, foreign: found_foreign, .. } = looked.coverage;
+        prop_assert_eq!((found_lines, found_damaged, found_foreign), (lines, damaged, foreign));
+        prop_assert_eq!(looked.notices.iter().filter(|notice| notice.starts_with("Damaged")).count() as u64, damaged);
+        prop_assert_eq!(looked.notices.iter().filter(|notice| notice.starts_with("Foreign")).count() as u64, foreign);
+        if limit != Some(0) {
+            prop_assert_eq!(directories.ask(criteria(), limit, How::default()).coverage, looked.coverage);
+        }
+    }
 }
 
 /// However little memory a search is given and however many threads, the answer is the same.
