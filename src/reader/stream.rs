@@ -604,6 +604,7 @@ impl<'w, 't> Worker<'w, '_, 't> {
 #[expect(clippy::disallowed_methods, reason = "the files of the test itself")]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use proptest::prelude::*;
 
@@ -611,32 +612,58 @@ mod tests {
     use super::super::listing::{Listing, Source, Sources};
     use super::*;
 
-    fn line(ts: i64, message: &str) -> String {
+    fn line(ts: i64, workspace: &str, message: &str) -> String {
         let ts = Timestamp::from_millis(ts);
-        format!(r#"{{"ts":"{ts}","jobId":"j","workspaceId":"w","event":"E","message":"{message}","meta":null}}"#)
+        format!(
+            r#"{{"ts":"{ts}","jobId":"j","workspaceId":"{workspace}","event":"E","message":"{message}","meta":null}}"#
+        )
     }
 
-    /// What is streamed of segments, by rank, with what is told of damaged lines; nothing where it is refused.
-    fn streamed(
-        segments: &[Vec<String>],
+    /// How segments are streamed.
+    #[derive(Clone, Copy)]
+    struct How<'h> {
         order: Order,
         threads: usize,
         memory_bytes: usize,
-    ) -> Option<(Vec<String>, Coverage)> {
+        /// What stands behind each segment's last newline.
+        torn: &'h str,
+        /// Is asked behind each part whether more is wanted, and may do something to the directory or stop the search.
+        is_wanted: &'h (dyn Fn(&Path, &AtomicBool) -> bool + Sync),
+    }
+
+    const ALL: How<'_> =
+        How { order: Order::Ascending, threads: 1, memory_bytes: 1 << 20, torn: "", is_wanted: &|_, _| true };
+
+    /// What is streamed of segments, by rank, how many parts it came in, and what is told; nothing where it is refused.
+    #[derive(Debug)]
+    struct Streamed {
+        found: Vec<String>,
+        parts: usize,
+        coverage: Coverage,
+        notices: Vec<String>,
+    }
+
+    fn streamed(segments: &[Vec<String>], how: How<'_>) -> Option<Streamed> {
         let temp = tempfile::tempdir().unwrap();
         for (rank, lines) in segments.iter().enumerate() {
             let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
-            fs::write(temp.path().join(format!("audit-{rank}_19700101T000000.000Z.jsonl")), text).unwrap();
+            fs::write(temp.path().join(format!("audit-{rank}_19700101T000000.000Z.jsonl")), text + how.torn).unwrap();
         }
-        let source = Source { name: None, path: temp.path().to_owned(), workspace: None };
+        let source = Source { name: None, path: temp.path().to_owned(), workspace: Some("w".to_owned()) };
         let sources = Sources::new(vec![source]).unwrap();
         let (listing, filter) = (Listing::new(&sources), Filter::new(Criteria::default()));
-        let is_stopped = AtomicBool::new(false);
-        let asked = Asked::new((&sources, &listing), &filter, &|_| (), &is_stopped);
+        let (is_stopped, notices) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        let notice = |notice: Notice<'_>| notices.lock().unwrap().push(format!("{notice:?}"));
+        let asked = Asked::new((&sources, &listing), &filter, &notice, &is_stopped);
         let candidates: Vec<u32> = (0..).take(segments.len()).collect();
+        let How { order, threads, memory_bytes, .. } = how;
         let stream = Stream { asked: &asked, order, candidates: &candidates, threads, memory_bytes };
-        let (mut out, mut rows) = (Vec::new(), Rows::default());
+        let (mut out, mut rows, mut parts) = (Vec::new(), Rows::default(), 0);
         let encode = |(): &mut (), record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>| {
+            // Threads overtake one another.
+            for _ in 0..record.ts.millis() % 3 * 20 {
+                thread::yield_now();
+            }
             let found = format!("{} {} {} {}\n", record.ts.millis(), place.rank, place.index, record.message.len());
             out.extend_from_slice(found.as_bytes());
             false
@@ -644,11 +671,12 @@ mod tests {
         let coverage = stream.run(Coverage::default, || (), encode, &mut |bytes, more| {
             out.extend_from_slice(bytes);
             rows.append(more);
-            true
+            parts += 1;
+            (how.is_wanted)(temp.path(), &is_stopped)
         })?;
         let found: Vec<_> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
         assert_eq!(rows.count, found.len() as u64);
-        Some((found, coverage))
+        Some(Streamed { found, parts, coverage, notices: notices.into_inner().unwrap() })
     }
 
     proptest! {
@@ -657,24 +685,31 @@ mod tests {
         #[test]
         fn records_come_in_order_however_small_the_batches(
             mut times in prop::collection::vec(prop::collection::vec((0..200_000_i64, 0..80_usize), 0..60), 1..5),
-            is_at_one_time: bool, is_ascending: bool, threads in 1..4_usize, memory_bytes in 2_000..120_000_usize,
+            times_max in prop::sample::select(vec![1, 9, 60, 200_000_i64]),
+            is_torn: bool, is_ascending: bool, threads in 1..4_usize, memory_bytes in 2_000..120_000_usize,
         ) {
             let order = if is_ascending { Order::Ascending } else { Order::Descending };
-            let (mut expected, mut segments, mut damaged) = (Vec::new(), Vec::new(), 0);
+            let (mut expected, mut segments, mut damaged, mut foreign) = (Vec::new(), Vec::new(), 0, 0);
             for (rank, times) in times.iter_mut().enumerate() {
+                for (ts, _) in times.iter_mut() {
+                    *ts %= times_max;
+                }
                 times.sort_unstable();
                 let mut lines = Vec::new();
                 for (ts, length) in times {
-                    let ts = if is_at_one_time { 7 } else { *ts };
                     match *length % 8 {
                         0 => lines.push(String::new()),
                         1 => {
                             damaged += 1;
                             lines.push("damaged".to_owned());
                         }
+                        2 => {
+                            foreign += 1;
+                            lines.push(line(*ts, "another", ""));
+                        }
                         _ => {
-                            expected.push((ts, rank, lines.len(), *length));
-                            lines.push(line(ts, &"x".repeat(*length)));
+                            expected.push((*ts, rank, lines.len(), *length));
+                            lines.push(line(*ts, "w", &"x".repeat(*length)));
                         }
                     }
                 }
@@ -686,17 +721,67 @@ mod tests {
             }
             let expected: Vec<_> =
                 expected.iter().map(|(ts, rank, index, length)| format!("{ts} {rank} {index} {length}")).collect();
-            let (found, coverage) = streamed(&segments, order, threads, memory_bytes).unwrap();
-            prop_assert_eq!(found, expected);
-            prop_assert_eq!(coverage.damaged, damaged);
-            prop_assert_eq!(coverage.lines, segments.iter().map(Vec::len).sum::<usize>() as u64);
-            prop_assert_eq!(coverage.searched, segments.len() as u64);
+            let torn = if is_torn { "{\"ts\":" } else { "" };
+            let told = streamed(&segments, How { order, threads, memory_bytes, torn, ..ALL }).unwrap();
+            prop_assert_eq!(told.found, expected);
+            let torn = if is_torn { segments.len() as u64 } else { 0 };
+            let lines = segments.iter().map(Vec::len).sum::<usize>() as u64 + torn;
+            let Coverage { lines: lines_read, damaged: damaged_read, foreign: foreign_read, .. } = told.coverage;
+            prop_assert_eq!((lines_read, damaged_read, foreign_read), (lines, damaged + torn, foreign));
+            prop_assert_eq!(told.coverage.searched, segments.len() as u64);
+            let count = |name: &str| told.notices.iter().filter(|notice| notice.starts_with(name)).count() as u64;
+            prop_assert_eq!([count("Damaged"), count("Foreign")], [damaged + torn, foreign]);
+            prop_assert_eq!(count("Searched"), segments.len() as u64);
+        }
+    }
+
+    /// Some segments of a line a second, in batches of a few.
+    fn seconds() -> (Vec<Vec<String>>, How<'static>) {
+        let lines = (0..300).map(|second| line(second * 1000, "w", "")).collect();
+        (vec![lines; 3], How { threads: 3, memory_bytes: 100_000, torn: "torn", ..ALL })
+    }
+
+    /// What was handed over is the beginning of the answer, and nothing is told of what was not looked at.
+    #[test]
+    fn a_stream_ends_where_no_more_is_wanted_or_it_is_stopped() {
+        let (segments, how) = seconds();
+        let all = streamed(&segments, how).unwrap();
+        assert!(all.found.len() == 900 && all.parts > 9, "{} parts", all.parts);
+        let unwanted = streamed(&segments, How { is_wanted: &|_, _| false, ..how }).unwrap();
+        assert_eq!(unwanted.parts, 1);
+        let stop = |_: &Path, is_stopped: &AtomicBool| {
+            is_stopped.store(true, Ordering::Relaxed);
+            true
+        };
+        let stopped = streamed(&segments, How { is_wanted: &stop, ..how }).unwrap();
+        // Each thread may have had a batch.
+        assert!(stopped.parts <= 2 * how.threads, "{} parts", stopped.parts);
+        for told in [unwanted, stopped] {
+            assert!(!told.found.is_empty() && all.found.starts_with(&told.found));
+            assert!(told.coverage.lines * 2 < all.coverage.lines);
+        }
+    }
+
+    #[test]
+    fn a_segment_that_is_cut_while_it_is_streamed_is_told() {
+        let (segments, how) = seconds();
+        for order in [Order::Ascending, Order::Descending] {
+            let cut = |dir: &Path, _: &AtomicBool| {
+                let path = dir.join("audit-1_19700101T000000.000Z.jsonl");
+                fs::File::options().write(true).open(path).unwrap().set_len(9).unwrap();
+                true
+            };
+            let told = streamed(&segments, How { order, is_wanted: &cut, ..how }).unwrap();
+            assert_eq!(told.coverage.unreadable, 1, "{:?}", told.notices);
+            assert!(told.notices.iter().any(|notice| notice.contains("Unreadable") && notice.contains("audit-1_")));
+            let of = |rank: &str| told.found.iter().filter(|found| found.split(' ').nth(1) == Some(rank)).count();
+            assert!(of("0") == 300 && of("1") < 300 && of("2") == 300);
         }
     }
 
     #[test]
     fn lines_out_of_order_are_left_to_a_sort() {
-        let segments = [vec![line(2, ""), line(1, "")], vec![line(1, "")]];
-        assert!(streamed(&segments, Order::Ascending, 1, 1 << 20).is_none());
+        let segments = [vec![line(2, "w", ""), line(1, "w", "")], vec![line(1, "w", "")]];
+        assert!(streamed(&segments, ALL).is_none());
     }
 }
