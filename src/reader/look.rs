@@ -22,16 +22,16 @@ use crate::record::{LINE_BYTES_MAX, Timestamp};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sight<'b> {
     bytes: &'b [u8],
-    /// Its text, if all of it was seen to be UTF-8.
+    /// Its text, if all of it is UTF-8.
     text: Option<&'b str>,
     marks: &'b Marks,
 }
 
 impl<'b> Sight<'b> {
-    /// Sees the whole block at once; its text, if most of its lines will be asked for.
-    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks, is_for_most: bool) -> Self {
+    /// Sees the whole block at once.
+    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks) -> Self {
         marks.read(bytes);
-        Self { bytes, text: if is_for_most { utf8(bytes) } else { None }, marks }
+        Self { bytes, text: utf8(bytes), marks }
     }
 
     pub(super) fn lines(&self) -> &'b [MarkedLine] {
@@ -90,18 +90,18 @@ impl Likeness {
             return None;
         }
         let message = Part::from(sight, at, event.end + MESSAGE.len())?;
-        let is_text = at.is_ascii || sight.text(at).is_some();
-        let is_whole = line[message.end..].starts_with(META) && line.ends_with(b"}}") && is_text;
-        is_whole.then_some(Look { line, ts, event, message })
+        if !(line[message.end..].starts_with(META) && line.ends_with(b"}}")) {
+            return None;
+        }
+        Some(Look { text: sight.text(at)?, ts, event, message })
     }
 
     /// The record of a line that was looked at just now.
-    pub(super) fn record<'b>(&self, sight: &Sight<'b>, at: &MarkedLine, look: &Look<'b>) -> Option<Record<'b>> {
-        let Look { ts, event, message, .. } = look;
-        let text = sight.text(at)?;
+    pub(super) fn record<'b>(&self, look: &Look<'b>) -> Record<'b> {
+        let Look { text, ts, event, message } = look;
         let job = event.start - self.members.len() + JOB.len();
         let workspace = job + self.job_bytes + WORKSPACE.len();
-        Some(Record {
+        Record {
             line: text.as_bytes(),
             ts: *ts,
             job_id: text[job..job + self.job_bytes].into(),
@@ -110,14 +110,14 @@ impl Likeness {
             message: message.value(text),
             meta: &text[message.end + META.len() - 1..text.len() - 1],
             is_compact: false,
-        })
+        }
     }
 }
 
 /// What a look at a line has told.
 #[derive(Debug)]
 pub(super) struct Look<'b> {
-    line: &'b [u8],
+    text: &'b str,
     /// The line's time.
     pub(super) ts: Timestamp,
     event: Part,
@@ -127,7 +127,7 @@ pub(super) struct Look<'b> {
 impl Look<'_> {
     /// The line's event; `None` if it is spelt with escapes.
     pub(super) fn event(&self) -> Option<&[u8]> {
-        (!self.event.is_escaped).then(|| &self.line[self.event.start..self.event.end])
+        (!self.event.is_escaped).then(|| &self.text.as_bytes()[self.event.start..self.event.end])
     }
 }
 
@@ -244,14 +244,11 @@ mod tests {
     fn looks(likeness: &mut Likeness, line: &[u8], check: impl Fn(Option<Record<'_>>)) {
         for (before, behind) in [(&b""[..], &b""[..]), (b"{\"}\n\n", b"}\n"), (b"\xff\n", b"{\n")] {
             let (block, mut marks) = ([before, line, b"\n", behind].concat(), Marks::default());
-            for is_for_most in [false, true] {
-                let sight = Sight::of(&block, &mut marks, is_for_most);
-                let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
-                let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
-                let is_compact = Record::parse(line).is_ok_and(|record| record.is_compact);
-                let record = look.map(|look| likeness.record(&sight, at, &look).expect("it was looked at"));
-                check(record.map(|record| Record { is_compact, ..record }));
-            }
+            let sight = Sight::of(&block, &mut marks);
+            let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
+            let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
+            let is_compact = Record::parse(line).is_ok_and(|record| record.is_compact);
+            check(look.map(|look| Record { is_compact, ..likeness.record(&look) }));
         }
     }
 

@@ -28,7 +28,6 @@ pub(super) struct MarkedLine {
     pub(super) is_even: bool,
     /// A quote in it may be no end of a string.
     pub(super) has_backslash: bool,
-    pub(super) is_ascii: bool,
 }
 
 impl Default for Marks {
@@ -73,7 +72,6 @@ struct Seen {
     depth: i32,
     odd: u64,
     backslashes: u64,
-    beyond_ascii: u64,
 }
 
 /// The bits of 64 bytes.
@@ -83,7 +81,6 @@ struct Bits {
     /// Control characters but newlines, and brackets that are opened right behind one that was closed.
     odd: u64,
     backslashes: u64,
-    beyond_ascii: u64,
 }
 
 impl Seen {
@@ -94,7 +91,6 @@ impl Seen {
         self.depth += count(bits.opening) - count(bits.closing);
         self.odd |= bits.odd & among;
         self.backslashes |= bits.backslashes & among;
-        self.beyond_ascii |= bits.beyond_ascii & among;
     }
 }
 
@@ -117,16 +113,14 @@ fn read<S: Simd>(simd: S, block: &[u8], quotes: &mut [u64], lines: &mut Vec<Mark
         let odd = bytes.simd_lt(b' ').to_bitmask() & !newlines | opening & (closing << 1 | closed_before);
         closed_before = closing >> (BYTES - 1);
         let backslashes = bytes.simd_eq(b'\\').to_bitmask();
-        let beyond_ascii = bytes.simd_ge(0x80).to_bitmask();
-        let bits = Bits { opening, closing, odd, backslashes, beyond_ascii };
+        let bits = Bits { opening, closing, odd, backslashes };
         let mut left = u64::MAX;
         while newlines != 0 {
             let newline = newlines & newlines.wrapping_neg();
             seen.add(&bits, left & (newline - 1));
             let end = number * BYTES + newline.trailing_zeros() as usize;
-            let is_even = seen.depth == 0 && seen.odd == 0;
-            let (has_backslash, is_ascii) = (seen.backslashes != 0, seen.beyond_ascii == 0);
-            lines.push(MarkedLine { start, end, is_even, has_backslash, is_ascii });
+            let (is_even, has_backslash) = (seen.depth == 0 && seen.odd == 0, seen.backslashes != 0);
+            lines.push(MarkedLine { start, end, is_even, has_backslash });
             (seen, start) = (Seen::default(), end + 1);
             left &= !(newline | (newline - 1));
             newlines &= newlines - 1;

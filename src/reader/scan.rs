@@ -259,7 +259,7 @@ impl<'s> Scan<'s> {
             let mut count = 0;
             let damage = match block.content {
                 Content::Lines(bytes) => {
-                    let sight = Sight::of(bytes, &mut marks, filter.is_by_place());
+                    let sight = Sight::of(bytes, &mut marks);
                     filter.sift(bytes, sight.lines(), &mut may_match);
                     count = sight.lines().len();
                     for nth in 0..count {
@@ -273,13 +273,12 @@ impl<'s> Scan<'s> {
                         let may_match = may_match.get(number).is_none_or(|may_match| *may_match);
                         let look = (!self.asked.is_strict).then(|| likeness.look(&sight, at)).flatten();
                         coverage.lines += 1;
-                        if look.as_ref().is_some_and(|look| !may_match || !filter.may_match_at(look.ts, look.event())) {
-                            continue;
-                        }
-                        let look = look.filter(|_| self.depth == Depth::Look);
-                        let flow = match look.and_then(|look| likeness.record(&sight, at, &look)) {
-                            Some(record) => self.record(&record, &line, index, coverage, take),
-                            None => self.line(&line, index, &mut likeness, coverage, take),
+                        let flow = match look {
+                            Some(look) if !may_match || !filter.may_match_at(look.ts, look.event()) => continue,
+                            Some(look) if self.depth == Depth::Look => {
+                                self.record(&likeness.record(&look), &line, index, coverage, take)
+                            }
+                            _ => self.line(&line, index, &mut likeness, coverage, take),
                         };
                         if flow.is_break() {
                             return Ok(ControlFlow::Break(()));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDateTime};
+use chrono::DateTime;
 use serde::{Serialize, Serializer};
 
 /// Milliseconds of a day of 86,400 s.
@@ -80,6 +80,34 @@ impl Timestamp {
         text
     }
 
+    /// Reads the form that [`Timestamp::text`] writes, and nothing else: without leap seconds.
+    #[must_use]
+    pub fn parse_text(text: &[u8; Self::TEXT_BYTES]) -> Option<Self> {
+        let part = |from: usize, to: usize, range: std::ops::RangeInclusive<i64>| {
+            digits(&text[from..to]).filter(|value| range.contains(value))
+        };
+        let separators = [text[4], text[7], text[10], text[13], text[16], text[19], text[23]];
+        if separators != *b"--T::.Z" {
+            return None;
+        }
+        let (year, month) = (part(0, 4, 1970..=9999)?, part(5, 7, 1..=12)?);
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days_in_month = match month {
+            2 if is_leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        let day = part(8, 10, 1..=days_in_month)?;
+        // Counted from 1 March of the year 0, so that the leap day is a year's last: Howard Hinnant, "chrono-Compatible
+        // Low-Level Date Algorithms", `days_from_civil`, without its negative years.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+        let (hours, minutes, seconds) = (part(11, 13, 0..=23)?, part(14, 16, 0..=59)?, part(17, 19, 0..=59)?);
+        let seconds = ((days * 24 + hours) * 60 + minutes) * 60 + seconds;
+        Some(Self::from_millis(seconds * 1000 + part(20, 23, 0..=999)?))
+    }
+
     /// Reads an RFC 3339 instant with any offset, cut to milliseconds.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
@@ -88,16 +116,20 @@ impl Timestamp {
 
     /// The form used in segment names: `20260128T091244.381Z`.
     pub(crate) fn compact(self) -> String {
-        self.date_time().format("%Y%m%dT%H%M%S%.3fZ").to_string()
+        self.text().iter().filter(|byte| !matches!(byte, b'-' | b':')).copied().map(char::from).collect()
     }
 
     /// Reads the form used in segment names, and nothing else.
     pub(crate) fn parse_compact(text: &str) -> Option<Self> {
-        let at = NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%S%.3fZ").ok()?;
-        let at = Self::from_millis(at.and_utc().timestamp_millis());
-        (at.compact() == text).then_some(at)
+        let text: &[u8; 20] = text.as_bytes().try_into().ok()?;
+        let (mut compact, mut spread) = (text.iter(), *b"____-__-__T__:__:__.___Z");
+        for byte in spread.iter_mut().filter(|byte| !matches!(byte, b'-' | b':')) {
+            *byte = *compact.next()?;
+        }
+        Self::parse_text(&spread)
     }
 
+    #[cfg(test)]
     fn date_time(self) -> DateTime<chrono::Utc> {
         DateTime::from_timestamp_millis(self.0).expect("years 1970 to 9999 are in chrono's range")
     }
@@ -116,8 +148,14 @@ impl Serialize for Timestamp {
     }
 }
 
+fn digits(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -152,5 +190,19 @@ mod tests {
         assert_eq!(Timestamp::from_millis(-1).millis(), 0);
         assert_eq!(Timestamp::from_millis(i64::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::MAX.plus_millis(1), Timestamp::MAX);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_read_is_what_chrono_reads(millis in 0..=Timestamp::MAX.millis(), at in 0..24usize, byte: u8) {
+            let mut text = Timestamp::from_millis(millis).text();
+            prop_assert_eq!(Timestamp::parse_text(&text), Some(Timestamp::from_millis(millis)));
+            text[at] = byte;
+            if let Some(read) = Timestamp::parse_text(&text) {
+                prop_assert_eq!(Timestamp::parse_rfc3339(str::from_utf8(&text).unwrap()), Some(read));
+            }
+        }
     }
 }
