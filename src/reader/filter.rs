@@ -772,7 +772,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1536))]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1536) })]
 
         #[test]
         fn a_filter_minds_no_spelling_and_bytes_throw_no_match_away(criteria in any_criteria(), model in any_model(), seed: u64) {

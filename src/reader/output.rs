@@ -752,6 +752,8 @@ ts                        event     message
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn csv_is_read_back_and_tables_fit(models in proptest::collection::vec(any_model(), 0..4), seed: u64, width in 40..120usize) {
             let lines: Vec<_> = models.iter().map(|model| model.spell(&mut Spelling::random(seed))).collect();

@@ -404,6 +404,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn what_a_zone_writes_is_read_back(millis in 0..=Timestamp::MAX.millis(), zone in 0..4usize) {
             // Not before 1972, when the last zone gave up its odd seconds.

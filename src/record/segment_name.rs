@@ -243,6 +243,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn every_name_we_make_is_read_back(rank: u32, millis in 0..=Timestamp::MAX.millis()) {
             let name = SegmentName::new(rank, Timestamp::from_millis(millis));

@@ -109,6 +109,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn any_one_young_instant_keeps_a_segment(days in 1..=400u32, ages in prop::array::uniform3(-500..500i64), rest in 0..DAY_MS) {
             let rule = Rule { days };

@@ -617,7 +617,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
         #[test]
         fn both_directions_tell_the_lines_of_a_naive_split(content in content(), chunk_bytes in 1..400_usize) {
