@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::{BINARY, tool};
 
@@ -22,24 +23,31 @@ fn array<'a>(results: &'a Value, name: &str) -> &'a [Value] {
     results[name].as_array().unwrap_or_else(|| panic!("no {name}"))
 }
 
-#[test]
-fn the_benchmark_measures_everything_and_writes_the_page() {
-    if !["python3", "wrk", "nginx"].iter().all(|name| tool(name)) {
-        return;
-    }
+/// What a benchmark has left.
+struct Ran {
+    temp: TempDir,
+    /// The page as it is in `docs`, and as the benchmark has written it.
+    committed: String,
+    page: String,
+    results: Value,
+    /// On stderr.
+    told: String,
+}
+
+/// Runs a benchmark, quickly, with examples that are built for it.
+fn run(script: &str, examples: &[&str]) -> Ran {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root).args(["build", "--quiet", "--locked", "--examples"]);
+    cargo.current_dir(root).args(["build", "--quiet", "--locked"]).args(examples);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     assert!(cargo.status().unwrap().success());
-
     let temp = tempfile::tempdir().unwrap();
     let (page, json) = (temp.path().join("PERFORMANCE.md"), temp.path().join("results.json"));
     let committed = std::fs::read_to_string(root.join("docs/PERFORMANCE.md")).unwrap();
     std::fs::write(&page, &committed).unwrap();
-    let output = Command::new(root.join("bench/append.py"))
+    let output = Command::new(root.join(script))
         .args(["--quick", "--binary", BINARY, "--examples"])
         .arg(Path::new(BINARY).with_file_name("examples"))
         .args(["--data".as_ref(), temp.path()])
@@ -48,9 +56,18 @@ fn the_benchmark_measures_everything_and_writes_the_page() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    let results = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    Ran { committed, page: std::fs::read_to_string(&page).unwrap(), results, told, temp }
+}
 
-    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+#[test]
+fn the_benchmark_measures_everything_and_writes_the_page() {
+    if !["python3", "wrk", "nginx"].iter().all(|name| tool(name)) {
+        return;
+    }
+    let Ran { temp, committed, page, results, .. } = run("bench/append.py", &["--examples"]);
     let (servers, connections) = (array(&results, "servers"), array(&results, "connections"));
     assert_eq!(array(&results, "load").len(), servers.len() * connections.len());
     let growth = [array(&results["growth"], "connections"), array(&results["growth"], "events")].concat();
@@ -65,7 +82,7 @@ fn the_benchmark_measures_everything_and_writes_the_page() {
     let ours: Vec<_> = array(&results, "kills").iter().filter(|row| row["server"] == "audit-log").collect();
     assert!(!ours.is_empty() && ours.iter().all(|row| row["answered"].as_u64() > Some(0) && row["lost"] == 0));
 
-    assert_eq!(shape(&std::fs::read_to_string(&page).unwrap()), shape(&committed), "run bench/append.py again");
+    assert_eq!(shape(&page), shape(&committed), "run bench/append.py again");
     let plot = std::fs::read_to_string(temp.path().join("performance.svg")).unwrap();
     assert!(plot.starts_with("<svg ") && plot.ends_with("</svg>\n"), "{plot}");
     assert!(servers.iter().all(|name| plot.contains(&format!(">{}<", name.as_str().unwrap()))), "{plot}");
@@ -79,29 +96,7 @@ fn the_benchmark_of_reading_holds_answers_against_one_another_and_writes_its_sec
     if !tool("python3") {
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root).args(["build", "--quiet", "--locked", "--example", "generate"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success());
-    let temp = tempfile::tempdir().unwrap();
-    let (page, json) = (temp.path().join("PERFORMANCE.md"), temp.path().join("results.json"));
-    let committed = std::fs::read_to_string(root.join("docs/PERFORMANCE.md")).unwrap();
-    std::fs::write(&page, &committed).unwrap();
-    let output = Command::new(root.join("bench/read.py"))
-        .args(["--quick", "--binary", BINARY, "--examples"])
-        .arg(Path::new(BINARY).with_file_name("examples"))
-        .args(["--data".as_ref(), temp.path()])
-        .args(["--page".as_ref(), page.as_path(), "--json".as_ref(), json.as_path()])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let Ran { committed, page, results, told, .. } = run("bench/read.py", &["--example", "generate"]);
     for row in array(&results, "runs") {
         assert!(row["ours"]["answer"].as_u64() > Some(0), "{row}");
         assert!(
@@ -112,8 +107,7 @@ fn the_benchmark_of_reading_holds_answers_against_one_another_and_writes_its_sec
     assert!(results["recent"]["opened"].as_u64() < results["recent"]["segments"].as_u64(), "{}", results["recent"]);
     let (before, rest) = committed.split_once("<!-- begin reading -->").unwrap();
     let (section, after) = rest.split_once("<!-- end reading -->").unwrap();
-    let written = std::fs::read_to_string(&page).unwrap();
-    let new = written.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).expect("the rest is as it was");
+    let new = page.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).expect("the rest is as it was");
     let heads = |text: &str| {
         text.lines()
             .filter(|line| line.starts_with("| "))
