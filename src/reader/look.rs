@@ -6,7 +6,8 @@
 //!
 //! - `ts`, `jobId` and `workspaceId` are spelt as they were, and `event` and `message` are whole strings;
 //! - `meta` is an object, its brackets are in balance, and the line ends behind it: none is cut or has been added to;
-//! - the line is UTF-8 without control characters, so without NUL bytes, and no second line's beginning is in it.
+//! - the line is UTF-8 without control characters, so without NUL bytes, and no bracket is opened right behind one that was closed, as
+//!   where a second line begins in it.
 //!
 //! So all that a look leaves unseen is a fault in the JSON of `meta`, brackets in balance. Whatever does not pass takes the full parser:
 //! it need not be damaged.
