@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use unicode_width::UnicodeWidthChar;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::error::{FilterError, is_hidden};
 use super::field::{Field, Place, Value};
@@ -19,6 +19,7 @@ use super::number::Decimal;
 use super::record::Record;
 use super::view;
 use super::when::Zone;
+use crate::record::Timestamp;
 use crate::record::json::write_string;
 
 /// The columns of a csv where nobody names any.
@@ -433,7 +434,10 @@ pub(crate) struct Cell {
 
 impl Table {
     fn new(columns: Columns, zone: Zone, width: usize) -> Self {
-        Self { wanted: vec![0; columns.0.len()], columns, zone, width: width.max(1), held: Some(Vec::new()) }
+        // So wide are times from the first row on, so that the same columns are left out of each.
+        let time = |field: &Field| field.time_text(Timestamp::from_millis(0), &zone).width();
+        let wanted = columns.0.iter().map(|column| if column.field.is_time() { time(&column.field) } else { 0 });
+        Self { wanted: wanted.collect(), columns, zone, width: width.max(1), held: Some(Vec::new()) }
     }
 
     fn begin(&mut self) {
@@ -475,26 +479,42 @@ impl Table {
         }
     }
 
-    /// How wide each column is: as it wants to be if all fit. Else the widest give way, times last of all.
+    /// How wide each column is: as it wants to be if all fit. Else the widest give way, and then those that are named last, whose width is 0
+    /// then, rather than that a time is cut.
     fn widths(&self) -> Vec<usize> {
-        let room = self.width.saturating_sub((self.wanted.len() - 1) * GAP.len());
+        /// Below this, nobody can tell what a cell says.
+        const LEAST: usize = 4;
         let is_time = |at: usize| self.columns.0[at].field.is_time();
-        let times: usize = (0..self.wanted.len()).filter(|at| is_time(*at)).map(|at| self.wanted[at]).sum();
-        let others = self.wanted.len() - (0..self.wanted.len()).filter(|at| is_time(*at)).count();
-        // Below this, nobody can tell what a cell says.
-        let are_times_whole = room >= times + others * 4;
-        let stays = |at: usize| are_times_whole && is_time(at);
-        let taken = |limit: usize| -> usize {
-            (0..self.wanted.len()).map(|at| if stays(at) { self.wanted[at] } else { self.wanted[at].min(limit) }).sum()
+        let all = vec![true; self.wanted.len()];
+        let room = |shown: &[bool]| {
+            let count = shown.iter().filter(|is_shown| **is_shown).count();
+            let mark = if count < shown.len() { GAP.len() + 1 } else { 0 };
+            self.width.saturating_sub(count.saturating_sub(1) * GAP.len() + mark)
         };
+        let needed = |shown: &[bool]| -> usize {
+            let of = |at: usize| if is_time(at) { self.wanted[at] } else { LEAST };
+            (0..shown.len()).filter(|at| shown[*at]).map(of).sum()
+        };
+        let mut shown = all.clone();
+        while needed(&shown) > room(&shown) {
+            let last = (0..shown.len()).rfind(|at| shown[*at] && !is_time(*at));
+            let Some(last) = last.filter(|_| (0..shown.len()).any(is_time)) else { break };
+            shown[last] = false;
+        }
+        let are_times_whole = needed(&shown) <= room(&shown);
+        let shown = if are_times_whole { shown } else { all };
+        let (stays, room) = (|at: usize| are_times_whole && is_time(at), room(&shown));
+        let width = |at: usize, limit: usize| if stays(at) { self.wanted[at] } else { self.wanted[at].min(limit) };
+        let taken =
+            |limit: usize| -> usize { (0..shown.len()).filter(|at| shown[*at]).map(|at| width(at, limit)).sum() };
         // Every limit that fits comes before every one that does not.
         let widest = self.wanted.iter().copied().max().unwrap_or_default();
         let limit = (2..=widest).rev().find(|limit| taken(*limit) <= room).unwrap_or(1);
         let mut left = room.saturating_sub(taken(limit));
-        let mut widths = Vec::with_capacity(self.wanted.len());
-        for (at, wanted) in self.wanted.iter().enumerate() {
-            let width = if stays(at) { *wanted } else { limit.min(*wanted) };
-            let more = usize::from(width < *wanted && left > 0);
+        let mut widths = Vec::with_capacity(shown.len());
+        for (at, is_shown) in shown.into_iter().enumerate() {
+            let width = if is_shown { width(at, limit) } else { 0 };
+            let more = usize::from(is_shown && width < self.wanted[at] && left > 0);
             left -= more;
             widths.push(width + more);
         }
@@ -502,9 +522,12 @@ impl Table {
     }
 }
 
+/// Stands where something is left out.
+const CUT: char = '…';
+
 fn write_row(row: &[Cell], widths: &[usize], out: &mut Vec<u8>) {
     let mut padding = 0;
-    for (cell, width) in row.iter().zip(widths) {
+    for (cell, width) in row.iter().zip(widths).filter(|(_, width)| **width > 0) {
         let cell = Cell::fit(&cell.text, *width);
         // Padding is written before the next cell, so that no line ends in it.
         if cell.width > 0 {
@@ -513,6 +536,10 @@ fn write_row(row: &[Cell], widths: &[usize], out: &mut Vec<u8>) {
         }
         out.extend_from_slice(cell.text.as_bytes());
         padding += width.saturating_sub(cell.width) + GAP.len();
+    }
+    if widths.contains(&0) {
+        out.resize(out.len() + padding, b' ');
+        out.extend_from_slice(CUT.encode_utf8(&mut [0; 4]).as_bytes());
     }
     out.push(b'\n');
 }
@@ -545,7 +572,7 @@ impl Cell {
             // Marks without a width may be heaped up without end.
             if cell.width + width > width_max || nth >= width_max * CHARS_PER_COLUMN_MAX {
                 cell.text.truncate(kept.0);
-                cell.text.push('…');
+                cell.text.push(CUT);
                 cell.width = kept.1 + 1;
                 return cell;
             }
@@ -699,6 +726,15 @@ ts                        event     message
 ";
         assert_eq!(encoded(table("ts,event,message", 43), &lines), expected);
         assert_eq!(encoded(table("event,message", 11), &lines[1..2]), "event  mes…\nsome…  日…\n");
+        // Rather than that a time is cut, the last columns are left out.
+        let narrow = "\
+ts                        jobId  eve…  …
+2026-01-28T09:12:44.381Z  j      som…  …
+";
+        assert_eq!(encoded(table("ts,jobId,event,message", 40), &lines[1..2]), narrow);
+        let narrower = "ts                        …\n2026-01-28T09:12:44.381Z  …\n";
+        assert_eq!(encoded(table("event,ts,message", 30), &lines[1..2]), narrower);
+        assert_eq!(encoded(table("ts,event", 20), &lines[1..2]), "ts         event\n2026-01-…  some_wha…\n");
     }
 
     #[test]
