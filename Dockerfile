@@ -7,7 +7,7 @@ RUN cargo install --debug --locked cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9
 FROM tools AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
-COPY ci/build-static ci/static.ld ci/sbom ci/
+COPY ci/build-static ci/static-cc ci/static.ld ci/sidecar-functions ci/sbom ci/
 COPY src src
 COPY deploy/chart/sidecar.yaml deploy/chart/
 # Named in the manifest, so it must be there.

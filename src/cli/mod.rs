@@ -239,6 +239,15 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             };
             serve(&flags, Some(port))
         }
+        command => one_shot(command),
+    }
+}
+
+/// What ends by itself or is for people: apart from `dispatch`, as the pages of that are resident in each sidecar.
+#[inline(never)]
+fn one_shot(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(_) | Command::StartJobAuditLogServer { .. } => unreachable!("`dispatch` serves"),
         Command::Append(Deferred(flags)) => {
             let address = config::server_address(flags.listen.as_ref(), &process_environment)?;
             let timeout = config::time("--timeout", &flags.timeout)?;
