@@ -3,7 +3,7 @@
 //! Counts are exact however many values there are, and take no more memory than the search is given:
 //!
 //! - Each thread counts in a table. One that has grown to its share is written, sorted, to a temporary file
-//!   without a name (a run), and emptied. Runs are merged ([`Runs`]) by one thread at a time.
+//!   without a name (a run), and emptied. Runs are merged (`runs`) by one thread at a time.
 //! - A value of more than 4 KiB lies in a temporary file, too. It is counted by its beginning and its SHA-256, by which it is
 //!   told from any other.
 //! - At the end, what is left in tables and runs is merged. An answer lies in a file where it is long; of the values of a field,
