@@ -70,9 +70,13 @@ impl Scope {
 #[derive(Debug, Clone)]
 pub struct Filter {
     criteria: Criteria,
+    /// See [`Filter::range`].
+    range: RangeInclusive<Timestamp>,
     /// In lower case.
     words: Vec<Word>,
-    /// Of each list, a line without a backslash must hold at least one to match.
+    /// What a line must hold to spell what is asked for in another way: only `\u` spells a character that has no shorter escape.
+    escape: Finder<'static>,
+    /// Of each list, a line without such an escape must hold at least one to match.
     needles: Vec<Vec<Finder<'static>>>,
     /// So many of these are about members; the others are about conditions.
     of_members: usize,
@@ -89,7 +93,18 @@ impl Filter {
             strings.map(|list| list.iter().map(|text| needle(&format!("\"{text}\""))).collect()).collect();
         let of_members = needles.len();
         needles.extend(criteria.conditions.iter().flat_map(Condition::needles).map(|text| vec![needle(&text)]));
-        Self { criteria, words, needles, of_members }
+        let start = criteria.since.unwrap_or(Timestamp::from_millis(0));
+        let range = match criteria.until.map(Timestamp::millis) {
+            None => start..=Timestamp::MAX,
+            // Nothing is before the first instant.
+            Some(0) => Timestamp::MAX..=Timestamp::from_millis(0),
+            Some(until) => start..=Timestamp::from_millis(until - 1),
+        };
+        let texts = [&criteria.events, &criteria.jobs, &criteria.workspaces, &criteria.texts].into_iter().flatten();
+        let is_plain =
+            texts.map(String::as_str).chain(criteria.conditions.iter().flat_map(Condition::texts)).all(is_plain);
+        let escape = needle(if is_plain { "\\u" } else { "\\" });
+        Self { criteria, range, words, escape, needles, of_members }
     }
 
     /// Whether a record is asked for.
@@ -125,13 +140,13 @@ impl Filter {
     pub(super) fn may_match_at(&self, ts: Timestamp, event: Option<&[u8]>) -> bool {
         let Criteria { events, .. } = &self.criteria;
         let is_wanted = |event: &[u8]| events.is_empty() || events.iter().any(|wanted| wanted.as_bytes() == event);
-        self.range().contains(&ts) && event.is_none_or(is_wanted)
+        self.range.contains(&ts) && event.is_none_or(is_wanted)
     }
 
     fn matches_members(&self, record: &Record<'_>) -> bool {
         let Criteria { events, jobs, workspaces, scope, .. } = &self.criteria;
         let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
-        self.range().contains(&record.ts)
+        self.range.contains(&record.ts)
             && is_any(events, &record.event)
             && is_any(jobs, &record.job_id)
             && is_any(workspaces, &record.workspace_id)
@@ -143,16 +158,17 @@ impl Filter {
         may_match.clear();
         if self.needles.len() > self.of_members || !self.words.is_empty() {
             let mut ahead = self.ahead(block);
-            may_match.extend(
-                lines.iter().map(|line| line.has_backslash || ahead.may_hold(line.start..line.end, self.of_members)),
-            );
+            may_match.extend(lines.iter().map(|line| {
+                let range = line.start..line.end;
+                ahead.may_hold(range.clone(), self.of_members) || line.has_backslash && ahead.may_be_escaped(&range)
+            }));
         }
     }
 
     /// Begins to look for what is asked for in lines that stand one behind another.
     fn ahead<'a>(&'a self, lines: &'a [u8]) -> Ahead<'a> {
         let count = self.needles.iter().map(Vec::len).sum::<usize>() + self.words.len();
-        Ahead { filter: self, lines, next: vec![None; count] }
+        Ahead { filter: self, lines, next: vec![None; count], next_escape: None }
     }
 
     /// Whether a segment of this rank, in this job's folder and this workspace's directory if in one, may hold a record that matches:
@@ -193,23 +209,17 @@ impl Filter {
     /// It looks for bytes only: a line may pass for a record that does not match, or be damaged.
     #[must_use]
     pub fn may_match(&self, line: &[u8]) -> bool {
-        if canonical_ts(line).is_some_and(|start| !self.range().contains(&start.at)) {
+        if canonical_ts(line).is_some_and(|start| !self.range.contains(&start.at)) {
             return false;
         }
-        // With a backslash, anything may be.
-        self.ahead(line).may_hold(0..line.len(), 0) || memchr::memchr(b'\\', line).is_some()
+        let mut ahead = self.ahead(line);
+        ahead.may_hold(0..line.len(), 0) || ahead.may_be_escaped(&(0..line.len()))
     }
 
     /// The instants at which a record may match, both ends included; empty if there are none.
     #[must_use]
     pub fn range(&self) -> RangeInclusive<Timestamp> {
-        let start = self.criteria.since.unwrap_or(Timestamp::from_millis(0));
-        match self.criteria.until.map(Timestamp::millis) {
-            None => start..=Timestamp::MAX,
-            // Nothing is before the first instant.
-            Some(0) => Timestamp::MAX..=Timestamp::from_millis(0),
-            Some(until) => start..=Timestamp::from_millis(until - 1),
-        }
+        self.range.clone()
     }
 
     fn says_all_words(&self, record: &Record<'_>) -> bool {
@@ -237,12 +247,13 @@ struct Ahead<'a> {
     lines: &'a [u8],
     /// The place of each needle and then of each word behind all lines that were asked about; the end if there is none.
     next: Vec<Option<usize>>,
+    next_escape: Option<usize>,
 }
 
 impl Ahead<'_> {
     /// Whether a line holds what is looked for, the first few lists of needles apart.
     fn may_hold(&mut self, line: Range<usize>, lists: usize) -> bool {
-        let Self { filter: Filter { needles, words, .. }, lines, next } = self;
+        let Self { filter: Filter { needles, words, .. }, lines, next, .. } = self;
         let (known, needles) = needles.split_at(lists);
         let mut at = known.iter().map(Vec::len).sum::<usize>();
         let holds_needles = needles.iter().all(|any| {
@@ -256,6 +267,17 @@ impl Ahead<'_> {
                 .zip(&mut next[at..])
                 .all(|(word, next)| is_in(lines, &line, next, |rest| word.find_start(rest)))
     }
+
+    /// Whether a line may spell what is looked for in another way.
+    fn may_be_escaped(&mut self, line: &Range<usize>) -> bool {
+        let escape = &self.filter.escape;
+        is_in(self.lines, line, &mut self.next_escape, |rest| escape.find(rest))
+    }
+}
+
+/// Whether none of a text's characters has an escape but `\uXXXX`.
+fn is_plain(text: &str) -> bool {
+    !text.contains(|char: char| matches!(char, '"' | '\\' | '/') || char.is_ascii_control())
 }
 
 /// Whether something begins in a line; `next` is where it is next, once it was looked for.
@@ -400,7 +422,21 @@ impl Condition {
         (if self.test == Test::Missing { !is_there } else { is_met }, is_ambiguous)
     }
 
-    /// What a line without a backslash must hold for this to be true, as bytes.
+    /// The texts in it that lines may spell.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let value = match &self.test {
+            Test::Compare { text, .. } => Some(text.as_str()),
+            Test::Exists | Test::Missing => None,
+        };
+        let steps = if let Field::Meta(steps) = &self.field { steps.as_slice() } else { &[] };
+        let keys = steps.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Item(_) => None,
+        });
+        value.into_iter().chain(keys)
+    }
+
+    /// What a line that spells no text of it by escapes must hold for this to be true, as bytes.
     fn needles(&self) -> Vec<String> {
         let mut needles = Vec::new();
         // A time is spelt in many ways, a place is not in the line, and what a column shows need not be.
@@ -710,7 +746,12 @@ mod tests {
         assert!(!passes(Criteria { events: vec!["X".to_owned(), "Y".to_owned()], ..Criteria::default() }));
         assert!(!passes(Criteria { since: Some(Timestamp::from_millis(1_769_591_564_382)), ..Criteria::default() }));
         assert!(!passes(Criteria { until: Some(Timestamp::from_millis(1_769_591_564_381)), ..Criteria::default() }));
-        assert!(Filter::new(condition("event = X")).may_match(LINE.as_bytes()));
+        // What has no escape but `\u` is spelt as it is, whatever else is escaped.
+        assert!(!Filter::new(condition("event = X")).may_match(LINE.as_bytes()));
+        assert!(Filter::new(condition("event = X")).may_match(LINE.replace("DATA", "D\\u0041TA").as_bytes()));
+        for escaped in ["event = a\"b", "event = a/b", "meta.\"a/b\" exists", "event ~ a\\b"] {
+            assert!(Filter::new(condition(escaped)).may_match(LINE.as_bytes()), "{escaped}");
+        }
     }
 
     /// A condition about something that may well be in a model.
