@@ -390,7 +390,7 @@ fn write_csv_cell(sign: &str, cell: &[u8], is_alone: bool, out: &mut Vec<u8>) {
 
 /// Writes a text with each of its quotes twice.
 fn write_doubled(text: &[u8], out: &mut Vec<u8>) {
-    const BYTES: usize = 8;
+    const BYTES: usize = 16;
     let quotes = text.iter().map(|byte| usize::from(*byte == b'"')).sum::<usize>();
     let mut end = out.len();
     out.resize(end + text.len() + quotes + 2 * BYTES, 0);

@@ -78,6 +78,14 @@ impl<'l> Record<'l> {
         let Some(text) = utf8(line) else {
             return Err(if has_nul(line) { Damage::Nul } else { Damage::NotUtf8 });
         };
+        Self::parse_text(text)
+    }
+
+    /// As [`Record::parse`], of a line that is UTF-8.
+    pub(super) fn parse_text(text: &'l str) -> Result<Self, Damage> {
+        if text.len() >= LINE_BYTES_MAX {
+            return Err(Damage::TooLong);
+        }
         parse_canonical(text).map_or_else(|| parse_any(text), Ok)
     }
 }

@@ -18,7 +18,7 @@ use super::filter::Place;
 use super::lines::{Block, Buffer, Content, OpenSegment, Position, Span};
 use super::listing::Segment;
 use super::look::Hour;
-use super::record::{Damage, Record};
+use super::record::{Damage, Record, utf8};
 use super::scan::Asked;
 use super::search::{Coverage, Notice};
 use super::sorted::Order;
@@ -535,6 +535,7 @@ impl<'w, 't> Worker<'w, '_, 't> {
             // Those of one time are in order already.
             batch.lines.sort_by_key(|entry| entry.rank);
             let mut is_wanted = true;
+            let text = utf8(&batch.bytes);
             for entry in &batch.lines {
                 let segment = self.asked.segment(entry.segment);
                 if paths.len() >= OPEN_MAX && !paths.contains_key(&entry.segment) {
@@ -542,7 +543,9 @@ impl<'w, 't> Worker<'w, '_, 't> {
                 }
                 let path = paths.entry(entry.segment).or_insert_with(|| segment.path(self.asked.sources));
                 let place = Place { segment: path, index: entry.index, rank: segment.name.rank() };
-                let Some(record) = self.record(batch.line(entry), segment, (entry.segment, &place)) else { continue };
+                let line = text.and_then(|text| text.get(entry.start..entry.start + entry.bytes as usize));
+                let parsed = line.map_or_else(|| Record::parse(batch.line(entry)), Record::parse_text);
+                let Some(record) = self.record(parsed, segment, (entry.segment, &place)) else { continue };
                 let Some(is_ambiguous) = self.asked.filter.answer(&record, &place) else { continue };
                 let is_shown_ambiguous = encode(&mut encoder, &record, &place, &mut bytes);
                 ambiguous += u64::from(is_shown_ambiguous || is_ambiguous);
@@ -565,14 +568,19 @@ impl<'w, 't> Worker<'w, '_, 't> {
         }
     }
 
-    /// Reads a line; tells of one that is nobody's.
-    fn record<'l>(&self, line: &'l [u8], segment: &Segment, (number, place): (u32, &Place<'_>)) -> Option<Record<'l>> {
+    /// The record of a line that was read; tells of one that is nobody's.
+    fn record<'l>(
+        &self,
+        parsed: Result<Record<'l>, Damage>,
+        segment: &Segment,
+        (number, place): (u32, &Place<'_>),
+    ) -> Option<Record<'l>> {
         let (segment_path, index) = (place.segment, place.index);
         let count = |count: &dyn Fn(&mut Read)| {
             let mut batches = self.batches.lock().expect("whoever held it did not panic");
             count(batches.read.entry(number).or_default());
         };
-        match Record::parse(line) {
+        match parsed {
             Ok(record) if segment.is_foreign(&record, self.asked.sources) => {
                 count(&|read| read.foreign += 1);
                 (self.asked.notice)(Notice::Foreign { segment: segment_path, index });

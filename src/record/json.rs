@@ -77,8 +77,9 @@ impl<'a> Text<'a> {
 
     /// Whether it is the string's value.
     pub(crate) fn is(self, value: &str) -> bool {
-        // Most differ in their length, which takes no call.
-        if self.escaped { self.value() == value } else { self.raw.len() == value.len() && self.raw == value }
+        // Most differ in their length or first byte, which takes no call.
+        let is_near = || self.raw.len() == value.len() && self.raw.as_bytes().first() == value.as_bytes().first();
+        if self.escaped { self.value() == value } else { is_near() && self.raw == value }
     }
 
     /// The string's value, with U+FFFD for each half of a surrogate pair that stands alone.
@@ -577,7 +578,8 @@ fn first_stop(word: u64) -> usize {
     // Sets the high bit of the lowest byte for which it is true. What it does to bytes above that does not matter.
     let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word;
     let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    let stops = (word | below(word, b' ') | is(b'"') | is(b'\\') | is(0x7F)) & HIGH;
+    // One more than 0x7F sets it, too.
+    let stops = (word | word.wrapping_add(ONES) | below(word, b' ') | is(b'"') | is(b'\\')) & HIGH;
     stops.trailing_zeros() as usize / 8
 }
 
