@@ -61,7 +61,8 @@ fn same_in_another_spelling(record: &Record<'_>, members: &BTreeMap<String, &Raw
     let canonical = spell(["ts", "jobId", "workspaceId", "event", "message", "meta"], "");
     let other = spell(["meta", "message", "event", "workspaceId", "jobId", "ts"], " ");
     for line in [canonical, other] {
-        let again = Record::parse(line.as_bytes()).expect("a record in another spelling");
-        assert_eq!(Record { line: record.line, ..again }, *record);
+        let mut again = Record::parse(line.as_bytes()).expect("a record in another spelling");
+        again.line = record.line;
+        assert_eq!(again, *record);
     }
 }
