@@ -229,7 +229,7 @@ impl Filter {
             let mut skim = Skim::over(record.meta);
             is_in(&record.event)
                 || is_in(&record.message)
-                || if has_backslash {
+                || if has_backslash || word.is_long() {
                     std::iter::from_fn(|| skim.next_string()).any(|text| is_in(&text.value()))
                 } else {
                     word.each_in(record.meta.as_bytes()).any(|range| skim.is_in_value(&range) == Some(true))
@@ -697,6 +697,17 @@ mod tests {
         }
         for text in ["path", "version", "12500", "5003592", "true", "ZOË", "export nowhere", "exported_zoë"] {
             assert!(!says(text), "{text}");
+        }
+        // One that is longer than what is compared at a place, in a value and in a key.
+        let long = "a".repeat(40);
+        for (meta, is_said) in
+            [(format!("{{\"k\":\"{long}\"}}"), true), (format!("{{\"{long}\":\"{}b\"}}", &long[1..]), false)]
+        {
+            let line = format!(
+                "{{\"ts\":0,\"jobId\":\"j\",\"workspaceId\":\"w\",\"event\":\"e\",\"message\":\"\",\"meta\":{meta}}}"
+            );
+            let filter = Filter::new(Criteria { texts: vec![long.to_uppercase()], ..Criteria::default() });
+            assert_eq!(filter.matches(&Record::parse(line.as_bytes()).unwrap(), &HERE), is_said, "{meta}");
         }
     }
 

@@ -53,24 +53,24 @@ impl Word {
     /// Whether the word is there.
     pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
         let is_found = self.find_start(bytes).is_some();
-        if self.lower.len() <= Self::LOOK_BYTES_MAX {
+        if !self.is_long() {
             return is_found;
         }
         is_found && memchr::memmem::find(&bytes.to_ascii_lowercase(), &self.lower).is_some()
     }
 
-    /// Where the word is, each time.
+    /// Whether it is longer than what is compared at a place.
+    pub(super) fn is_long(&self) -> bool {
+        self.lower.len() > Self::LOOK_BYTES_MAX
+    }
+
+    /// Where the word, which is not long, is each time.
     pub(super) fn each_in<'b>(&'b self, bytes: &'b [u8]) -> impl Iterator<Item = Range<usize>> + 'b {
         let mut from = 0;
         std::iter::from_fn(move || {
-            loop {
-                let start = from + self.find_start(bytes.get(from..)?)?;
-                from = start + 1;
-                let range = start..start + self.lower.len();
-                if bytes.get(range.clone())?.eq_ignore_ascii_case(&self.lower) {
-                    return Some(range);
-                }
-            }
+            let start = from + self.find_start(bytes.get(from..)?)?;
+            from = start + 1;
+            Some(start..start + self.lower.len())
         })
     }
 
