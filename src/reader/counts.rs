@@ -27,7 +27,7 @@ use super::number::Decimal;
 use super::runs::Runs;
 use super::scan::Depth;
 use super::search::{Coverage, Found, Search};
-use super::tally::Tally;
+use super::tally::{Short, Tally};
 use super::when::Zone;
 use crate::record::{DAY_MS, Timestamp};
 
@@ -36,8 +36,6 @@ pub const FIELDS_MAX: usize = 32;
 /// Values of a field that are in an answer.
 pub const VALUES_MAX: usize = 10_000;
 
-/// Longer keys are not kept as a slot's last: slots take next to nothing.
-const RECENT_BYTES_MAX: usize = 256;
 /// Runs that are merged at once, each by 8 KiB.
 const RUNS_MAX: usize = 8;
 /// What is told of a value by its text; a longer one is told by this beginning of it, and its SHA-256.
@@ -101,11 +99,16 @@ pub struct More {
 /// Values that do not fit in memory go to temporary files, which can fail.
 pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Coverage)> {
     let ready = Fields::new(fields);
-    let (merge, texts, coverage) = count(search, |found, table| {
+    let glance = |_: Timestamp, event: &[u8], table: &mut Table<'_>| match fields {
+        [Field::Event] if is_short(event) => Some(table.add(0, 0, Some((STRING, event)))),
+        _ => None,
+    };
+    let (merge, texts, coverage) = count(search, glance, |found, table| {
         let values = table.values(&ready, found);
         for (group, value) in values.iter().enumerate() {
             if let Some(value) = value {
-                table.add(group, (group as u64, Some(kind_and_text(Some(value)))))?;
+                let (kind, text) = kind_and_text(Some(value));
+                table.add(group, group as u64, Some((kind, text.as_bytes())))?;
             }
         }
         table.room = emptied(values);
@@ -225,11 +228,18 @@ pub fn histogram(
     by: Option<&Field>,
     zone: &Zone,
 ) -> io::Result<(Histogram, Coverage)> {
+    let start = |at: Timestamp| interval.start(at, zone).millis().cast_unsigned();
+    let glance = |at: Timestamp, event: &[u8], table: &mut Table<'_>| match by {
+        None => Some(table.add(0, start(at), None)),
+        Some(Field::Event) if is_short(event) => Some(table.add(0, start(at), Some((STRING, event)))),
+        Some(_) => None,
+    };
     let by = by.map(|field| Fields::new(slice::from_ref(field)));
-    let (merge, texts, coverage) = count(search, |found, table| {
-        let start = interval.start(found.record.ts, zone).millis().cast_unsigned();
+    let (merge, texts, coverage) = count(search, glance, |found, table| {
         let values = by.as_ref().map(|field| table.values(field, found));
-        table.add(0, (start, values.as_deref().map(|values| kind_and_text(values[0].as_ref()))))?;
+        let value = values.as_deref().map(|values| kind_and_text(values[0].as_ref()));
+        let value = value.as_ref().map(|(kind, text)| (*kind, text.as_bytes()));
+        table.add(0, start(found.record.ts), value)?;
         table.room = emptied(values.unwrap_or_default());
         Ok(())
     })?;
@@ -256,27 +266,40 @@ impl Histogram {
     }
 }
 
-/// Counts in a table for each thread, and merges them; tells what was counted, and where its long values lie.
+/// Whether a text is told by itself.
+fn is_short(text: &[u8]) -> bool {
+    text.len() <= TEXT_BYTES_MAX
+}
+
+/// Counts in a table for each thread, and merges them; tells what was counted, and where its long values lie. `glance` counts a record by
+/// its time and event where these are enough, and `each` one that was read.
 fn count(
     search: &Search<'_>,
+    glance: impl Fn(Timestamp, &[u8], &mut Table<'_>) -> Option<io::Result<()>> + Sync,
     each: impl Fn(&Found<'_>, &mut Table<'_>) -> io::Result<()> + Sync,
 ) -> io::Result<(Merge, Spool, Coverage)> {
     let written = Mutex::new(Written::new());
     let new = || Ok(Table::new(&written, search.share_bytes()));
-    let (tables, mut coverage) = search.each_at(Depth::Look, new, |table: &mut io::Result<Table<'_>>, found| {
+    let fails = |table: &mut io::Result<Table<'_>>, counted: io::Result<()>| match counted {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            *table = Err(error);
+            ControlFlow::Break(())
+        }
+    };
+    let glance = |table: &mut io::Result<Table<'_>>, at: Timestamp, event: &[u8]| {
+        let Ok(counts) = table else { return Some(ControlFlow::Break(())) };
+        let counted = glance(at, event, counts)?;
+        Some(fails(table, counted))
+    };
+    let found = |table: &mut io::Result<Table<'_>>, found: &Found<'_>| {
         let Ok(counts) = table else { return ControlFlow::Break(()) };
         counts.is_ambiguous = found.is_ambiguous;
-        match each(found, counts) {
-            Ok(()) => {
-                counts.ambiguous += u64::from(counts.is_ambiguous && !found.is_ambiguous);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                *table = Err(error);
-                ControlFlow::Break(())
-            }
-        }
-    });
+        let counted = each(found, counts);
+        counts.ambiguous += u64::from(counts.is_ambiguous && !found.is_ambiguous);
+        fails(table, counted)
+    };
+    let (tables, mut coverage) = search.each_at(Depth::Look, new, glance, found);
     let mut sorted = Vec::new();
     for table in tables {
         let mut table = table?;
@@ -308,8 +331,8 @@ struct Table<'r> {
     /// Where the long values of these lie, by their digests.
     long: HashMap<Sha, u64>,
     /// The short key that was counted last in each slot, and how often since then: lines in a row are often of one job or hour.
-    recent: Vec<(Vec<u8>, u64)>,
-    /// The key that is looked for.
+    recent: Vec<(Short, u64)>,
+    /// The long key that is looked for.
     key: Vec<u8>,
     /// For the values of a record.
     room: Vec<Option<Value<'static>>>,
@@ -334,63 +357,77 @@ impl<'r> Table<'r> {
     }
 
     /// Counts a value; those that may well be equal share a slot.
-    fn add(&mut self, slot: usize, (group, value): (u64, Option<(u8, Cow<'_, str>)>)) -> io::Result<()> {
-        self.key.clear();
-        self.key.extend(group.to_be_bytes());
-        if let Some((kind, text)) = value {
-            self.key.push(kind);
-            if text.len() > TEXT_BYTES_MAX {
-                return self.count_long(&text);
-            }
-            self.key.extend(text.as_bytes());
+    #[inline]
+    fn add(&mut self, slot: usize, group: u64, value: Option<(u8, &[u8])>) -> io::Result<()> {
+        let (mut head, mut head_bytes) = group_key(group);
+        let (kind, text) = value.unwrap_or_default();
+        if value.is_some() {
+            head[head_bytes] = kind;
+            head_bytes += 1;
         }
-        let mut times = 1;
-        if self.key.len() <= RECENT_BYTES_MAX {
-            if self.recent.len() <= slot {
-                self.recent.resize_with(slot + 1, Default::default);
-            }
-            let (key, recently) = &mut self.recent[slot];
-            if *key == self.key {
-                *recently += 1;
-                return Ok(());
-            }
-            std::mem::swap(key, &mut self.key);
-            times = std::mem::replace(recently, 1);
+        let Some(short) = Short::of((head, head_bytes), text) else { return self.add_long(&head[..head_bytes], text) };
+        if self.recent.len() <= slot {
+            self.recent.resize_with(slot + 1, Default::default);
         }
-        self.count(times)
+        let (key, recently) = &mut self.recent[slot];
+        if *key == short {
+            *recently += 1;
+            return Ok(());
+        }
+        let (key, times) = std::mem::replace(&mut self.recent[slot], (short, 1));
+        self.count(times, |counts| counts.add_short(key, times))
+    }
+
+    /// Counts a value that is no short key.
+    fn add_long(&mut self, head: &[u8], text: &[u8]) -> io::Result<()> {
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        key.extend_from_slice(head);
+        let counted = if is_short(text) {
+            key.extend_from_slice(text);
+            self.count(1, |counts| counts.add(&key, 1))
+        } else {
+            self.count_long(&mut key, utf8(text))
+        };
+        self.key = key;
+        counted
     }
 
     /// Counts a long value whose key has begun. One that is not in the table yet is kept.
-    fn count_long(&mut self, text: &str) -> io::Result<()> {
+    fn count_long(&mut self, key: &mut Vec<u8>, text: &str) -> io::Result<()> {
         let digest = Sha256::digest(text);
-        self.key.extend(&text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
-        self.key.push(CUT);
-        self.key.extend(digest);
+        key.extend(&text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
+        key.push(CUT);
+        key.extend(digest);
         let known = self.long.get(digest.as_slice()).copied();
         let keep = || self.written.lock().expect("whoever held it did not panic").texts.push_text(text);
         let at = known.map_or_else(keep, Ok)?;
-        self.count(1)?;
+        self.count(1, |counts| counts.add(key, 1))?;
         self.long.insert(digest.into(), at);
         Ok(())
     }
 
-    /// Counts `key` so many times.
-    fn count(&mut self, times: u64) -> io::Result<()> {
-        if times == 0 || self.counts.add(&self.key, times) {
+    /// Counts a key so many times; where there is no room, what was counted is written.
+    #[inline]
+    fn count(&mut self, times: u64, add: impl Fn(&mut Tally) -> bool) -> io::Result<()> {
+        if times == 0 || add(&mut self.counts) {
             return Ok(());
         }
-        let run = write_run(self.sorted().map(Ok))?;
-        self.written.lock().expect("whoever held it did not panic").runs.push(run, merge_files)?;
+        self.write()?;
         // What is empty has room for one.
-        self.counts.add(&self.key, times);
+        add(&mut self.counts);
         Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let run = write_run(self.sorted().map(Ok))?;
+        self.written.lock().expect("whoever held it did not panic").runs.push(run, merge_files)
     }
 
     /// Takes out what was counted since the last run.
     fn take_sorted(&mut self) -> io::Result<impl Iterator<Item = Entry> + use<>> {
         for (key, times) in std::mem::take(&mut self.recent) {
-            self.key = key;
-            self.count(times)?;
+            self.count(times, |counts| counts.add_short(key, times))?;
         }
         Ok(self.sorted())
     }
@@ -407,7 +444,7 @@ impl<'r> Table<'r> {
 /// A value, by its group (a field's number, or the time of an interval), and how often it was found.
 #[derive(Debug)]
 struct Entry {
-    /// The group in 8 bytes, big-endian; then, if there is a value, its kind and its text: of a long one its beginning, [`CUT`] and its
+    /// The group (see [`group_key`]); then, if there is a value, its kind and its text: of a long one its beginning, [`CUT`] and its
     /// SHA-256.
     key: Box<[u8]>,
     count: u64,
@@ -425,7 +462,32 @@ const STRING: u8 = 5;
 const ARRAY: u8 = 6;
 const OBJECT: u8 = 7;
 
-const GROUP_BYTES: usize = 8;
+/// Groups that are greater take more than a byte.
+const GROUP_SMALL_MAX: u8 = 0xfe;
+/// What stands before them.
+const GROUP_GREAT: u8 = 0xff;
+
+/// A group as keys begin with it, in their order: one byte, or the last six of a greater one; and how many bytes it has.
+fn group_key(group: u64) -> ([u8; 8], usize) {
+    match u8::try_from(group) {
+        Ok(small @ ..=GROUP_SMALL_MAX) => ([small, 0, 0, 0, 0, 0, 0, 0], 1),
+        // No time of a record has more.
+        _ => ((group << 8 | u64::from(GROUP_GREAT) << 56).to_be_bytes(), 7),
+    }
+}
+
+/// A key's group, and what is behind it.
+fn group_and_value(key: &[u8]) -> (u64, &[u8]) {
+    match key {
+        [GROUP_GREAT, rest @ ..] => {
+            let (group, value) = rest.split_at(6);
+            (group.iter().fold(0, |group, byte| group << 8 | u64::from(*byte)), value)
+        }
+        [small, value @ ..] => (u64::from(*small), value),
+        [] => (0, &[]),
+    }
+}
+
 /// What stands where a text is cut: no byte of one.
 const CUT: u8 = 0xff;
 type Sha = [u8; 32];
@@ -454,25 +516,24 @@ fn kind_and_text<'v>(value: Option<&'v Value<'_>>) -> (u8, Cow<'v, str>) {
 
 /// The kind of a key's value, and its text, or the beginning of that.
 fn parts(key: &[u8]) -> Option<(u8, &[u8])> {
-    let (kind, text) = key[GROUP_BYTES..].split_first()?;
+    let (_, value) = group_and_value(key);
+    let (kind, text) = value.split_first()?;
     let behind = if digest(key).is_some() { 1 + size_of::<Sha>() } else { 0 };
     Some((*kind, &text[..text.len() - behind]))
 }
 
 /// The digest of a long value.
 fn digest(key: &[u8]) -> Option<&Sha> {
-    let (_, value) = key[GROUP_BYTES..].split_first()?;
+    let (_, value) = group_and_value(key);
     let (text, digest) = value.split_last_chunk()?;
     (text.last() == Some(&CUT)).then_some(digest)
 }
 
 /// The order of keys: by group and value; of values that begin alike for 4 KiB, by what tells them apart.
 fn order(one: &[u8], other: &[u8]) -> Ordering {
-    let groups = one[..GROUP_BYTES].cmp(&other[..GROUP_BYTES]);
+    let is_one_group = group_and_value(one).0 == group_and_value(other).0;
     let numbers = match (parts(one), parts(other)) {
-        (Some((NUMBER, a)), Some((NUMBER, b))) if groups.is_eq() => {
-            Decimal::parse(utf8(a)).cmp(&Decimal::parse(utf8(b)))
-        }
+        (Some((NUMBER, a)), Some((NUMBER, b))) if is_one_group => Decimal::parse(utf8(a)).cmp(&Decimal::parse(utf8(b))),
         _ => Ordering::Equal,
     };
     numbers.then_with(|| one.cmp(other))
@@ -482,7 +543,7 @@ impl Entry {
     const HEAD_BYTES: usize = 20;
 
     fn group(&self) -> u64 {
-        u64::from_be_bytes(self.key[..GROUP_BYTES].try_into().expect("8 bytes"))
+        group_and_value(&self.key).0
     }
 
     /// The value; a long one is had again.
@@ -687,7 +748,7 @@ mod tests {
         let written = Mutex::new(Written::new());
         let mut tables = [Table::new(&written, bytes_max), Table::new(&written, bytes_max)];
         for (nth, (group, kind, text)) in values.iter().enumerate() {
-            tables[nth % 2].add(nth % 3, (*group, Some((*kind, text.into())))).unwrap();
+            tables[nth % 2].add(nth % 3, *group, Some((*kind, text.as_bytes()))).unwrap();
         }
         let sorted = tables.map(|mut table| table.take_sorted().unwrap());
         let Written { runs, mut texts } = written.into_inner().unwrap();
@@ -719,7 +780,7 @@ mod tests {
             let written = Mutex::new(Written::new());
             let mut table = Table::new(&written, 0);
             for (group, kind, text) in &values {
-                table.add(0, (*group, Some((*kind, text.into())))).unwrap();
+                table.add(0, *group, Some((*kind, text.as_bytes()))).unwrap();
             }
             let sorted = vec![table.take_sorted().unwrap()];
             let Written { runs, texts } = written.into_inner().unwrap();

@@ -143,24 +143,26 @@ impl Filter {
         self.range.contains(&ts) && event.is_none_or(is_wanted)
     }
 
+    /// Whether records of a record's job and workspace are asked for.
+    pub(super) fn holds_whose(&self, record: &Record<'_>) -> bool {
+        let Criteria { jobs, workspaces, scope, .. } = &self.criteria;
+        is_any(jobs, &record.job_id) && is_any(workspaces, &record.workspace_id) && scope.holds(&record.workspace_id)
+    }
+
     fn matches_members(&self, record: &Record<'_>) -> bool {
-        let Criteria { events, jobs, workspaces, scope, .. } = &self.criteria;
-        let is_any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|text| text == value);
-        self.range.contains(&record.ts)
-            && is_any(events, &record.event)
-            && is_any(jobs, &record.job_id)
-            && is_any(workspaces, &record.workspace_id)
-            && scope.holds(&record.workspace_id)
+        self.range.contains(&record.ts) && is_any(&self.criteria.events, &record.event) && self.holds_whose(record)
     }
 
     /// Tells of each line of a block whether it might match, members apart; nothing is told if all lines might.
-    pub(super) fn sift(&self, block: &[u8], lines: &[MarkedLine], may_match: &mut Vec<bool>) {
+    pub(super) fn sift(&self, block: &[u8], lines: impl Iterator<Item = MarkedLine>, may_match: &mut Vec<bool>) {
         may_match.clear();
         if self.needles.len() > self.of_members || !self.words.is_empty() {
             let mut ahead = self.ahead(block);
-            may_match.extend(lines.iter().map(|line| {
+            may_match.extend(lines.map(|line| {
                 let range = line.start..line.end;
-                ahead.may_hold(range.clone(), self.of_members) || line.has_backslash && ahead.may_be_escaped(&range)
+                // Few lines have backslashes, fewer escapes of this kind: none is looked for behind the line.
+                ahead.may_hold(range.clone(), self.of_members)
+                    || line.has_backslash && self.may_be_escaped(&block[range])
             }));
         }
     }
@@ -168,7 +170,12 @@ impl Filter {
     /// Begins to look for what is asked for in lines that stand one behind another.
     fn ahead<'a>(&'a self, lines: &'a [u8]) -> Ahead<'a> {
         let count = self.needles.iter().map(Vec::len).sum::<usize>() + self.words.len();
-        Ahead { filter: self, lines, next: vec![None; count], next_escape: None }
+        Ahead { filter: self, lines, next: vec![None; count] }
+    }
+
+    /// Whether a line may spell what is looked for in another way.
+    fn may_be_escaped(&self, line: &[u8]) -> bool {
+        self.escape.find(line).is_some()
     }
 
     /// Whether a segment of this rank, in this job's folder and this workspace's directory if in one, may hold a record that matches:
@@ -187,8 +194,13 @@ impl Filter {
 
     /// Whether records are chosen by their times and by where they lie, and few others are beside them.
     pub(super) fn is_by_place(&self) -> bool {
-        let Criteria { events, conditions, category, texts, .. } = &self.criteria;
-        events.is_empty() && conditions.is_empty() && category.is_none() && texts.is_empty()
+        self.criteria.events.is_empty() && self.is_by_event()
+    }
+
+    /// Whether records are chosen by their times and events, and by where they lie and whose they are.
+    pub(super) fn is_by_event(&self) -> bool {
+        let Criteria { conditions, category, .. } = &self.criteria;
+        conditions.is_empty() && category.is_none() && self.words.is_empty()
     }
 
     /// Whose records there are.
@@ -213,7 +225,7 @@ impl Filter {
             return false;
         }
         let mut ahead = self.ahead(line);
-        ahead.may_hold(0..line.len(), 0) || ahead.may_be_escaped(&(0..line.len()))
+        ahead.may_hold(0..line.len(), 0) || self.may_be_escaped(line)
     }
 
     /// The instants at which a record may match, both ends included; empty if there are none.
@@ -247,7 +259,6 @@ struct Ahead<'a> {
     lines: &'a [u8],
     /// The place of each needle and then of each word behind all lines that were asked about; the end if there is none.
     next: Vec<Option<usize>>,
-    next_escape: Option<usize>,
 }
 
 impl Ahead<'_> {
@@ -267,12 +278,11 @@ impl Ahead<'_> {
                 .zip(&mut next[at..])
                 .all(|(word, next)| is_in(lines, &line, next, |rest| word.find_start(rest)))
     }
+}
 
-    /// Whether a line may spell what is looked for in another way.
-    fn may_be_escaped(&mut self, line: &Range<usize>) -> bool {
-        let escape = &self.filter.escape;
-        is_in(self.lines, line, &mut self.next_escape, |rest| escape.find(rest))
-    }
+/// Whether a value is wanted; a list without any wants all.
+fn is_any(wanted: &[String], value: &str) -> bool {
+    wanted.is_empty() || wanted.iter().any(|text| text == value)
 }
 
 /// Whether none of a text's characters has an escape but `\uXXXX`.

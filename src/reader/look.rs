@@ -23,8 +23,6 @@ use crate::record::{LINE_BYTES_MAX, Timestamp};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sight<'b> {
     bytes: &'b [u8],
-    /// Its text, if all of it is UTF-8.
-    text: Option<&'b str>,
     marks: &'b Marks,
 }
 
@@ -32,11 +30,12 @@ impl<'b> Sight<'b> {
     /// Sees the whole block at once.
     pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks) -> Self {
         marks.read(bytes);
-        Self { bytes, text: utf8(bytes), marks }
+        Self { bytes, marks }
     }
 
-    pub(super) fn lines(&self) -> &'b [MarkedLine] {
-        self.marks.lines()
+    /// What was seen of its lines.
+    pub(super) fn marks(&self) -> &'b Marks {
+        self.marks
     }
 
     /// A line's bytes, without its newline.
@@ -44,8 +43,8 @@ impl<'b> Sight<'b> {
         &self.bytes[line.start..line.end]
     }
 
-    fn text(&self, line: &MarkedLine) -> Option<&'b str> {
-        self.text.map_or_else(|| utf8(self.bytes(line)), |text| Some(&text[line.start..line.end]))
+    fn is_text(&self, line: &MarkedLine) -> bool {
+        self.marks.is_text() || utf8(self.bytes(line)).is_some()
     }
 }
 
@@ -66,17 +65,21 @@ const MESSAGE: &[u8] = b"\",\"message\":\"";
 const META: &[u8] = b"\",\"meta\":{";
 
 impl Likeness {
-    /// Remembers how a record is spelt. Only records whose place this is are remembered: what is like them is no foreign line.
-    pub(super) fn learn(&mut self, record: &Record<'_>) {
+    /// Remembers how a record is spelt; `false` if it is not remembered. Only records whose place this is may be: what is like them is no
+    /// foreign line.
+    pub(super) fn learn(&mut self, record: &Record<'_>) -> bool {
         // Those with escapes could be spelt in another way.
-        if let (Cow::Borrowed(job), Cow::Borrowed(workspace)) = (&record.job_id, &record.workspace_id) {
-            self.members.clear();
-            self.members.extend([JOB, job, WORKSPACE, workspace, EVENT]);
-            (self.job_bytes, self.workspace_bytes) = (job.len(), workspace.len());
-        }
+        let (Cow::Borrowed(job), Cow::Borrowed(workspace)) = (&record.job_id, &record.workspace_id) else {
+            return false;
+        };
+        self.members.clear();
+        self.members.extend([JOB, job, WORKSPACE, workspace, EVENT]);
+        (self.job_bytes, self.workspace_bytes) = (job.len(), workspace.len());
+        true
     }
 
     /// Tells where the members are of a line that passes the look. Its `meta` may hold what is no JSON.
+    #[inline]
     pub(super) fn look<'b>(&mut self, sight: &Sight<'b>, at: &MarkedLine) -> Option<Look<'b>> {
         let line = sight.bytes(at);
         if !at.is_even || self.members.is_empty() || line.len() >= LINE_BYTES_MAX {
@@ -91,19 +94,18 @@ impl Likeness {
             return None;
         }
         let message = Part::from(sight, at, event.end + MESSAGE.len())?;
-        if !(line[message.end..].starts_with(META) && line.ends_with(b"}}")) {
-            return None;
-        }
-        Some(Look { text: sight.text(at)?, ts, event, message })
+        let passes = line[message.end..].starts_with(META) && line.ends_with(b"}}") && sight.is_text(at);
+        passes.then_some(Look { line, ts, event, message })
     }
 
     /// The record of a line that was looked at just now.
     pub(super) fn record<'b>(&self, look: &Look<'b>) -> Record<'b> {
-        let Look { text, ts, event, message } = look;
+        let Look { line, ts, event, message } = look;
+        let text = utf8(line).expect("the look saw that it is");
         let job = event.start - self.members.len() + JOB.len();
         let workspace = job + self.job_bytes + WORKSPACE.len();
         Record {
-            line: text.as_bytes(),
+            line,
             ts: *ts,
             job_id: text[job..job + self.job_bytes].into(),
             workspace_id: text[workspace..workspace + self.workspace_bytes].into(),
@@ -118,7 +120,7 @@ impl Likeness {
 /// What a look at a line has told.
 #[derive(Debug)]
 pub(super) struct Look<'b> {
-    text: &'b str,
+    line: &'b [u8],
     /// The line's time.
     pub(super) ts: Timestamp,
     event: Part,
@@ -128,7 +130,7 @@ pub(super) struct Look<'b> {
 impl Look<'_> {
     /// The line's event; `None` if it is spelt with escapes.
     pub(super) fn event(&self) -> Option<&[u8]> {
-        (!self.event.is_escaped).then(|| &self.text.as_bytes()[self.event.start..self.event.end])
+        (!self.event.is_escaped).then(|| &self.line[self.event.start..self.event.end])
     }
 }
 
@@ -143,16 +145,24 @@ struct Part {
 
 impl Part {
     /// The string whose value begins there, behind its quote.
+    #[inline]
     fn from(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
+        match sight.marks.near_quote(at.start + start) {
+            Some(end) if end < at.end => Some(Self { start, end: end - at.start, is_escaped: false }),
+            Some(_) => None,
+            None => Self::long(sight, at, start),
+        }
+    }
+
+    /// As `from`, of a string that is long or has escapes.
+    #[inline(never)]
+    fn long(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
         let line = sight.bytes(at);
         let (mut from, mut is_escaped) = (start, false);
         // Every quote is an end, unless a backslash stands before it.
         'quotes: loop {
             let end = sight.marks.quote_from(at.start + from) - at.start;
             let mut value = line.get(from..end)?;
-            if !at.has_backslash {
-                return Some(Self { start, end, is_escaped });
-            }
             while let Some(backslash) = memchr::memchr(b'\\', value) {
                 is_escaped = true;
                 match value.get(backslash + 1..)?.split_first() {
@@ -161,7 +171,7 @@ impl Part {
                         continue 'quotes;
                     }
                     Some((b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest)) => value = rest,
-                    Some(_) => return Self::scanned(sight.text(at)?, start),
+                    Some(_) => return Self::scanned(utf8(line)?, start),
                 }
             }
             return Some(Self { start, end, is_escaped });
@@ -191,10 +201,12 @@ pub(super) struct Hour {
 impl Hour {
     const BYTES: usize = "{\"ts\":\"2026-01-28T09:".len();
     const MINUTES: &[u8; 11] = b"00:00.000Z\"";
+    const END: usize = Self::BYTES + Self::MINUTES.len();
 
     /// The time at the start of a line, as [`canonical_ts`] has it.
+    #[inline]
     pub(super) fn start(&mut self, line: &[u8]) -> Option<LineStart> {
-        let end = Self::BYTES + Self::MINUTES.len();
+        let end = Self::END;
         let of_this = |line: &[u8]| {
             let minutes: &[u8; Self::MINUTES.len()] = line.get(Self::BYTES..end)?.try_into().ok()?;
             let (most, [last, b'Z', b'"']) = minutes.split_first_chunk()? else { return None };
@@ -212,8 +224,13 @@ impl Hour {
         if line.first_chunk() == Some(&self.spelt) {
             return of_this(line).map(|at| LineStart { at, end });
         }
+        self.another(line)
+    }
+
+    #[inline(never)]
+    fn another(&mut self, line: &[u8]) -> Option<LineStart> {
         let start = canonical_ts(line)?;
-        if start.end == end {
+        if start.end == Self::END {
             self.spelt.copy_from_slice(&line[..Self::BYTES]);
             self.begins_ms = start.at.millis() / HOUR_MS * HOUR_MS;
         }
@@ -246,8 +263,8 @@ mod tests {
         for (before, behind) in [(&b""[..], &b""[..]), (b"{\"}\n\n", b"}\n"), (b"\xff\n", b"{\n")] {
             let (block, mut marks) = ([before, line, b"\n", behind].concat(), Marks::default());
             let sight = Sight::of(&block, &mut marks);
-            let at = sight.lines().iter().find(|at| at.start == before.len()).unwrap();
-            let look = likeness.look(&sight, at).filter(|_| sight.bytes(at) == line);
+            let at = sight.marks().lines().find(|at| at.start == before.len()).unwrap();
+            let look = likeness.look(&sight, &at).filter(|_| sight.bytes(&at) == line);
             let is_compact = Record::parse(line).is_ok_and(|record| record.is_compact);
             check(look.map(|look| Record { is_compact, ..likeness.record(&look) }));
         }

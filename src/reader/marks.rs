@@ -5,6 +5,8 @@
 
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
+use super::record::utf8;
+
 /// How many bytes are looked at at once: a bit of a word for each.
 const BYTES: usize = 64;
 
@@ -12,8 +14,8 @@ const BYTES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Marks {
     level: Level,
-    quotes: Vec<u64>,
-    lines: Vec<MarkedLine>,
+    seen: Words,
+    is_text: bool,
 }
 
 /// A line of a block.
@@ -32,99 +34,353 @@ pub(super) struct MarkedLine {
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { level: Level::new(), quotes: Vec::new(), lines: Vec::new() }
+        Self { level: Level::new(), seen: Words::default(), is_text: true }
     }
 }
 
 impl Marks {
-    /// Looks at a block of whole lines, each with its newline.
+    /// Looks at a block of whole lines, each with its newline, of less than 1 GiB.
     pub(super) fn read(&mut self, block: &[u8]) {
-        let Self { level, quotes, lines } = self;
-        lines.clear();
-        quotes.resize(block.len().div_ceil(BYTES), 0);
-        dispatch!(*level, simd => read(simd, block, quotes, lines));
+        assert!(block.len() < 1 << PLACE_BITS, "no buffer is so long");
+        dispatch!(self.level, simd => self.seen.read(simd, block));
+        self.is_text = self.seen.is_text(block);
+    }
+
+    /// How many lines there are in the block.
+    pub(super) fn count(&self) -> usize {
+        self.seen.ends.len()
     }
 
     /// The lines of the block, in its order.
-    pub(super) fn lines(&self) -> &[MarkedLine] {
-        &self.lines
+    pub(super) fn lines(&self) -> impl Iterator<Item = MarkedLine> {
+        (0..self.count()).map(|number| self.line(number))
     }
 
-    /// Where the first quote is at or behind a place in the block; the end of all words if there is none.
+    /// A line of the block, by its number.
     #[inline]
+    pub(super) fn line(&self, number: usize) -> MarkedLine {
+        let place = |end: u32| (end & (UNEVEN - 1)) as usize;
+        let end = self.seen.ends[number];
+        let start = number.checked_sub(1).map_or(0, |before| place(self.seen.ends[before]) + 1);
+        MarkedLine { start, end: place(end), is_even: end & UNEVEN == 0, has_backslash: end & BACKSLASH != 0 }
+    }
+
+    /// Whether all of the block is UTF-8.
+    pub(super) fn is_text(&self) -> bool {
+        self.is_text
+    }
+
+    /// Where the first quote is at or behind a place in the block, if it is near, and no backslash is before it.
+    #[inline]
+    pub(super) fn near_quote(&self, at: usize) -> Option<usize> {
+        let quotes = near(&self.seen.quotes, at)?;
+        let before = (quotes & quotes.wrapping_neg()).wrapping_sub(1);
+        let is_end = quotes != 0 && near(&self.seen.backslashes, at)? & before == 0;
+        is_end.then(|| at + quotes.trailing_zeros() as usize)
+    }
+
+    /// Where the first quote is at or behind a place in the block; behind all of it if there is none.
     pub(super) fn quote_from(&self, at: usize) -> usize {
-        let (mut word, bit) = (at / BYTES, at % BYTES);
-        let mut quotes = self.quotes.get(word).map_or(0, |quotes| quotes >> bit << bit);
-        while quotes == 0 {
-            word += 1;
-            match self.quotes.get(word) {
-                Some(next) => quotes = *next,
-                None => return self.quotes.len() * BYTES,
-            }
-        }
-        word * BYTES + quotes.trailing_zeros() as usize
+        let (word, bit) = (at / BYTES, at % BYTES);
+        let words = self.seen.quotes.get(word..).unwrap_or_default().iter().enumerate();
+        let mut words =
+            words.map(|(number, quotes)| (word + number, if number == 0 { quotes >> bit << bit } else { *quotes }));
+        let found = words.find(|(_, quotes)| *quotes != 0);
+        found.map_or(usize::MAX, |(word, quotes)| word * BYTES + quotes.trailing_zeros() as usize)
     }
 }
 
-/// What has been seen of the present line.
-#[derive(Default)]
-struct Seen {
-    depth: i32,
-    odd: u64,
-    backslashes: u64,
+/// As many bits as a word has, from a place on.
+#[inline]
+fn near(words: &[u64], at: usize) -> Option<u64> {
+    let (word, bit) = (at / BYTES, at % BYTES);
+    // Behind all bytes of a block is a word without any.
+    let [first, second] = words.get(word..)?.first_chunk()?;
+    Some(first >> bit | (second << 1) << (BYTES - 1 - bit))
 }
 
-/// The bits of 64 bytes.
-struct Bits {
-    opening: u64,
-    closing: u64,
+/// A number of [`Words::ends`] tells of a place in its lower bits.
+const PLACE_BITS: u32 = 30;
+const UNEVEN: u32 = 1 << PLACE_BITS;
+const BACKSLASH: u32 = UNEVEN << 1;
+
+/// How many bytes are gathered; where there are more, the whole block is looked at again.
+const GATHERED_MAX: usize = 64 << 10;
+
+/// What is written down of a block; none of it shrinks.
+#[derive(Debug, Default)]
+struct Words {
+    /// Where quotes are.
+    quotes: Vec<u64>,
+    backslashes: Vec<u64>,
+    /// Where newlines are; and whether the line before is [`UNEVEN`] or has a [`BACKSLASH`].
+    ends: Vec<u32>,
+    /// The words that are not all ASCII, spaces between those that do not stand together: only in these may be what is not UTF-8.
+    gathered: Vec<u8>,
+    /// The last word was gathered.
+    ends_gathered: bool,
+}
+
+/// How many words are seen before it is written down what they mean.
+const WORDS: usize = 64;
+
+/// What is seen of words that stand together: a bit for each byte, and a bit for each word.
+#[derive(Debug)]
+struct Tile {
+    opening: [u64; WORDS],
+    closing: [u64; WORDS],
+    newlines: [u64; WORDS],
     /// Control characters but newlines, and brackets that are opened right behind one that was closed.
-    odd: u64,
-    backslashes: u64,
+    odd: [u64; WORDS],
+    /// What was counted before each word.
+    before: [Counted; WORDS],
+    has_newline: u64,
+    is_not_ascii: u64,
+    /// What was counted up to here, from wherever.
+    counted: Counted,
+    /// The last bit is that of a bracket that was closed by the last byte.
+    closed: u64,
 }
 
-impl Seen {
+/// How many there are of some bytes. Between the ends of a line, numbers are smaller than a line is long.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    /// Brackets that are open, in the lower half; and what is odd, in the upper.
+    uneven: u64,
+    backslashes: u32,
+}
+
+impl Counted {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
-    fn add(&mut self, bits: &Bits, among: u64) {
-        let count = |bits: u64| (bits & among).count_ones().cast_signed();
-        self.depth += count(bits.opening) - count(bits.closing);
-        self.odd |= bits.odd & among;
-        self.backslashes |= bits.backslashes & among;
+    fn and(self, [opening, closing, odd, backslashes]: [u64; 4]) -> Self {
+        let count = |bits: u64| u64::from(bits.count_ones());
+        Self {
+            uneven: self.uneven.wrapping_add(count(opening) + (count(odd) << 32)).wrapping_sub(count(closing)),
+            backslashes: self.backslashes.wrapping_add(backslashes.count_ones()),
+        }
     }
 }
 
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "`dispatch` compiles it for each kind of processor")]
-fn read<S: Simd>(simd: S, block: &[u8], quotes: &mut [u64], lines: &mut Vec<MarkedLine>) {
-    let (chunks, tail) = block.as_chunks::<BYTES>();
-    // Behind the last newline is nothing.
-    let mut last = [b' '; BYTES];
-    last[..tail.len()].copy_from_slice(tail);
-    let last = (!tail.is_empty()).then_some(&last);
-    let (mut seen, mut start, mut closed_before) = (Seen::default(), 0, 0);
-    for (number, (chunk, quotes)) in chunks.iter().chain(last).zip(quotes).enumerate() {
-        let bytes: u8x64<S> = (*chunk).simd_into(simd);
-        *quotes = bytes.simd_eq(b'"').to_bitmask();
-        // The two kinds of brackets differ in this bit.
-        let brackets = bytes | 0x20;
-        let (opening, closing) = (brackets.simd_eq(b'{').to_bitmask(), brackets.simd_eq(b'}').to_bitmask());
-        let mut newlines = bytes.simd_eq(b'\n').to_bitmask();
-        let odd = bytes.simd_lt(b' ').to_bitmask() & !newlines | opening & (closing << 1 | closed_before);
-        closed_before = closing >> (BYTES - 1);
-        let backslashes = bytes.simd_eq(b'\\').to_bitmask();
-        let bits = Bits { opening, closing, odd, backslashes };
-        let mut left = u64::MAX;
-        while newlines != 0 {
-            let newline = newlines & newlines.wrapping_neg();
-            seen.add(&bits, left & (newline - 1));
-            let end = number * BYTES + newline.trailing_zeros() as usize;
-            let (is_even, has_backslash) = (seen.depth == 0 && seen.odd == 0, seen.backslashes != 0);
-            lines.push(MarkedLine { start, end, is_even, has_backslash });
-            (seen, start) = (Seen::default(), end + 1);
-            left &= !(newline | (newline - 1));
-            newlines &= newlines - 1;
+impl Words {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "`dispatch` compiles it for each kind of processor")]
+    fn read<S: Simd>(&mut self, simd: S, block: &[u8]) {
+        let (tiles, rest) = block.as_chunks::<{ WORDS * BYTES }>();
+        // Behind the last newline is nothing.
+        let mut last = [b' '; WORDS * BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        for words in [&mut self.quotes, &mut self.backslashes] {
+            words.resize((tiles.len() + 1) * WORDS, 0);
+            words.push(0);
         }
-        seen.add(&bits, left);
+        self.ends.clear();
+        self.gathered.clear();
+        self.ends_gathered = false;
+        let (mut tile, mut begun, mut start) = (Tile::default(), Counted::default(), 0);
+        let ((quotes, _), (backslashes, _)) = (self.quotes.as_chunks_mut(), self.backslashes.as_chunks_mut());
+        for (bytes, (quotes, backslashes)) in tiles.iter().chain([&last]).zip(quotes.iter_mut().zip(backslashes)) {
+            tile.see(simd, bytes, quotes, backslashes);
+            tile.write_lines(start, backslashes, &mut begun, &mut self.ends);
+            if self.gathered.len() <= GATHERED_MAX {
+                tile.gather(bytes, &mut self.gathered, &mut self.ends_gathered);
+            }
+            start += WORDS * BYTES;
+        }
+    }
+
+    fn is_text(&self, block: &[u8]) -> bool {
+        let is_all = self.gathered.len() <= GATHERED_MAX;
+        utf8(if is_all { &self.gathered } else { block }).is_some()
+    }
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        let [opening, closing, newlines, odd] = [[0; WORDS]; 4];
+        let (before, counted) = ([Counted::default(); WORDS], Counted::default());
+        Self { opening, closing, newlines, odd, before, has_newline: 0, is_not_ascii: 0, counted, closed: 0 }
+    }
+}
+
+impl Tile {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
+    fn see<S: Simd>(
+        &mut self,
+        simd: S,
+        bytes: &[u8; WORDS * BYTES],
+        quotes: &mut [u64; WORDS],
+        backslashes: &mut [u64; WORDS],
+    ) {
+        let (words, _) = bytes.as_chunks::<BYTES>();
+        let (mut counted, mut closed, mut has_newline, mut is_not_ascii) = (self.counted, self.closed, 0, 0);
+        for (word, bytes) in words.iter().enumerate() {
+            let bytes: u8x64<S> = (*bytes).simd_into(simd);
+            quotes[word] = bytes.simd_eq(b'"').to_bitmask();
+            // The two kinds of brackets differ in this bit.
+            let brackets = bytes | 0x20;
+            let (opening, closing) = (brackets.simd_eq(b'{').to_bitmask(), brackets.simd_eq(b'}').to_bitmask());
+            let newlines = bytes.simd_eq(b'\n').to_bitmask();
+            let odd = bytes.simd_lt(b' ').to_bitmask() & !newlines | opening & (closing << 1 | closed >> (BYTES - 1));
+            closed = closing;
+            backslashes[word] = bytes.simd_eq(b'\\').to_bitmask();
+            has_newline |= u64::from(newlines != 0) << word;
+            is_not_ascii |= u64::from(bytes.simd_ge(0x80).to_bitmask() != 0) << word;
+            self.before[word] = counted;
+            counted = counted.and([opening, closing, odd, backslashes[word]]);
+            (self.opening[word], self.closing[word], self.newlines[word]) = (opening, closing, newlines);
+            self.odd[word] = odd;
+        }
+        (self.counted, self.closed, self.has_newline, self.is_not_ascii) = (counted, closed, has_newline, is_not_ascii);
+    }
+
+    /// Writes down the lines that end here; `begun` is what was counted before the line that is begun.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
+    fn write_lines(&self, start: usize, backslashes: &[u64; WORDS], begun: &mut Counted, ends: &mut Vec<u32>) {
+        let mut words = self.has_newline;
+        while words != 0 {
+            let word = words.trailing_zeros() as usize;
+            let place = u32::try_from(start + word * BYTES).expect("blocks are shorter");
+            let mut newlines = self.newlines[word];
+            while newlines != 0 {
+                let line = (newlines & newlines.wrapping_neg()) - 1;
+                let bits = [self.opening[word], self.closing[word], self.odd[word], backslashes[word]];
+                let counted = self.before[word].and(bits.map(|bits| bits & line));
+                let is_uneven = u32::from(counted.uneven != begun.uneven);
+                let has_backslash = u32::from(counted.backslashes != begun.backslashes);
+                let end = place + newlines.trailing_zeros();
+                ends.push(end | is_uneven << PLACE_BITS | has_backslash << (PLACE_BITS + 1));
+                *begun = counted;
+                newlines &= newlines - 1;
+            }
+            words &= words - 1;
+        }
+    }
+
+    /// Gathers the words that are not all ASCII.
+    fn gather(&self, bytes: &[u8; WORDS * BYTES], gathered: &mut Vec<u8>, ends_gathered: &mut bool) {
+        let (words, _) = bytes.as_chunks::<BYTES>();
+        let mut left = self.is_not_ascii;
+        let mut next = if *ends_gathered { 0 } else { usize::MAX };
+        while left != 0 {
+            let word = left.trailing_zeros() as usize;
+            if word != next {
+                gathered.push(b' ');
+            }
+            gathered.extend_from_slice(&words[word]);
+            next = word + 1;
+            left &= left - 1;
+        }
+        *ends_gathered = next == WORDS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A block's lines, as a look at one byte after the other tells them.
+    fn lines(block: &[u8]) -> Vec<MarkedLine> {
+        let mut lines = Vec::new();
+        for line in block.split_inclusive(|byte| *byte == b'\n') {
+            let start = lines.last().map_or(0, |line: &MarkedLine| line.end + 1);
+            let line = &line[..line.len() - 1];
+            let of = |bytes: &[u8; 2]| line.iter().filter(|byte| bytes.contains(byte)).count();
+            let is_odd = line.iter().any(|byte| *byte < b' ')
+                || line.windows(2).any(|pair| matches!(pair, [b'}' | b']', b'{' | b'[']));
+            lines.push(MarkedLine {
+                start,
+                end: start + line.len(),
+                is_even: of(b"{[") == of(b"}]") && !is_odd,
+                has_backslash: line.contains(&b'\\'),
+            });
+        }
+        lines
+    }
+
+    fn any_block() -> impl Strategy<Value = Vec<u8>> {
+        // Long runs of what says nothing bring the others to every place of a word and of a tile.
+        let filler = prop_oneof![Just(b'a'), Just(b' '), Just(b'7')];
+        let run = (filler, 0..400_usize).prop_map(|(byte, length)| vec![byte; length]);
+        let text = prop::sample::select(vec![
+            "\"",
+            "{",
+            "}",
+            "[",
+            "]",
+            "\\",
+            "\n",
+            "{}",
+            "}{",
+            "][",
+            "{\"a\":[]}",
+            "\\\"",
+            "é",
+            "李小龙",
+            "🦀",
+            "\t",
+            "\u{0}",
+            "\n\n",
+        ]);
+        let text = text.prop_map(|text| text.as_bytes().to_vec());
+        let no_text = any::<u8>().prop_map(|byte| vec![byte | 0x80]);
+        let part = prop_oneof![4 => run, 12 => text, 1 => no_text];
+        prop::collection::vec(part, 0..120).prop_map(|parts| [parts.concat(), b"\n".to_vec()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_seen_at_once_is_what_is_seen_byte_by_byte(blocks in prop::collection::vec(any_block(), 1..4)) {
+            let mut marks = Marks::default();
+            for block in blocks {
+                marks.read(&block);
+                prop_assert_eq!(marks.lines().collect::<Vec<_>>(), lines(&block));
+                prop_assert_eq!(marks.is_text(), std::str::from_utf8(&block).is_ok());
+                for at in 0..block.len() {
+                    let stop = |byte: &u8| matches!(byte, b'"' | b'\\');
+                    let near = block[at..].iter().take(BYTES).position(stop).map(|near| at + near);
+                    let near = near.filter(|near| block[*near] == b'"');
+                    prop_assert_eq!(marks.near_quote(at), near, "{}", at);
+                    let quote = block[at..].iter().position(|byte| *byte == b'"');
+                    prop_assert_eq!(marks.quote_from(at).min(block.len()), quote.map_or(block.len(), |quote| at + quote), "{}", at);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_character_is_whole_where_words_and_tiles_meet_and_only_there() {
+        let mut marks = Marks::default();
+        for word in [BYTES, (WORDS - 1) * BYTES, WORDS * BYTES] {
+            for behind in [0, BYTES] {
+                let mut block = vec![b'a'; 2 * WORDS * BYTES];
+                block[word - 2..word].copy_from_slice(&"€".as_bytes()[..2]);
+                block[word + behind] = "€".as_bytes()[2];
+                block.push(b'\n');
+                marks.read(&block);
+                assert_eq!(marks.is_text(), behind == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn text_is_told_however_much_of_it_is_not_ascii() {
+        let mut marks = Marks::default();
+        for repeated in [10, GATHERED_MAX / 9, GATHERED_MAX] {
+            let mut block = "李小龙".repeat(repeated).into_bytes();
+            block.push(b'\n');
+            marks.read(&block);
+            assert!(marks.is_text());
+            // A character's last byte becomes a letter.
+            block[repeated * 9 - 1] = b'a';
+            marks.read(&block);
+            assert!(!marks.is_text());
+        }
     }
 }

@@ -100,8 +100,22 @@ pub(super) struct Scan<'s> {
     bytes_told: Cell<u64>,
 }
 
-/// Takes a record that was found; it may end the scan.
-pub(super) type Take<'t> = &'t mut dyn FnMut(&Found<'_>) -> ControlFlow<()>;
+/// Takes what is found; it may end the scan.
+pub(super) trait Take {
+    /// Takes a record.
+    fn record(&mut self, found: &Found<'_>) -> ControlFlow<()>;
+
+    /// Takes a record of which no more was read than its time and its event; `None` if that is too little.
+    fn glance(&mut self, _at: Timestamp, _event: &[u8]) -> Option<ControlFlow<()>> {
+        None
+    }
+}
+
+impl<T: FnMut(&Found<'_>) -> ControlFlow<()>> Take for T {
+    fn record(&mut self, found: &Found<'_>) -> ControlFlow<()> {
+        self(found)
+    }
+}
 
 impl<'s> Scan<'s> {
     /// Opens a segment; `None` if it has vanished, or can't be opened, which is told.
@@ -132,7 +146,12 @@ impl<'s> Scan<'s> {
 
     /// Hands over what is found in the segment from its first line to the last. Nothing of it is read where it is bounded by other times
     /// than those that are asked for.
-    pub(super) fn forwards(&self, coverage: &mut Coverage, buffer: &mut Buffer, take: Take<'_>) -> ControlFlow<()> {
+    pub(super) fn forwards(
+        &self,
+        coverage: &mut Coverage,
+        buffer: &mut Buffer,
+        take: &mut dyn Take,
+    ) -> ControlFlow<()> {
         let range = self.asked.filter.range();
         if *range.start() > Timestamp::from_millis(0) || *range.end() < Timestamp::MAX {
             let is_outside = |bounds: Bounds| bounds.first > *range.end() || bounds.last < *range.start();
@@ -148,7 +167,12 @@ impl<'s> Scan<'s> {
     }
 
     /// As `forwards`, from the last line to the first, whatever the times.
-    pub(super) fn backwards(&self, coverage: &mut Coverage, buffer: &mut Buffer, take: Take<'_>) -> ControlFlow<()> {
+    pub(super) fn backwards(
+        &self,
+        coverage: &mut Coverage,
+        buffer: &mut Buffer,
+        take: &mut dyn Take,
+    ) -> ControlFlow<()> {
         self.search(coverage, buffer, |coverage, buffer| {
             let count = self.open.count_lines(self.span)?;
             match self.open.backwards(self.span, buffer) {
@@ -245,12 +269,15 @@ impl<'s> Scan<'s> {
         lines: &mut Direction<'_>,
         index: &dyn Fn(u64) -> u64,
         coverage: &mut Coverage,
-        take: Take<'_>,
+        take: &mut dyn Take,
     ) -> io::Result<ControlFlow<()>> {
         let is_plain = self.open.compression() == Compression::Plain;
         let filter = self.asked.filter;
         let is_forwards = matches!(lines, Direction::Forwards(_));
-        let (mut likeness, mut marks, mut may_match) = (Likeness::default(), Marks::default(), Vec::new());
+        let is_glance_enough = self.depth == Depth::Look && filter.is_by_event() && self.asked.after.is_none();
+        // Whether records are asked for of the job and workspace of lines that pass the look.
+        let (mut likeness, mut is_whose) = (Likeness::default(), false);
+        let (mut marks, mut may_match) = (Marks::default(), Vec::new());
         while let Some(block) = lines.next_block()? {
             coverage.bytes += block.bytes;
             if is_plain {
@@ -260,11 +287,11 @@ impl<'s> Scan<'s> {
             let damage = match block.content {
                 Content::Lines(bytes) => {
                     let sight = Sight::of(bytes, &mut marks);
-                    filter.sift(bytes, sight.lines(), &mut may_match);
-                    count = sight.lines().len();
+                    filter.sift(bytes, sight.marks().lines(), &mut may_match);
+                    count = sight.marks().count();
                     for nth in 0..count {
                         let number = if is_forwards { nth } else { count - nth - 1 };
-                        let at = &sight.lines()[number];
+                        let at = &sight.marks().line(number);
                         let line = Line {
                             nth: block.nth + to_u64(nth),
                             offset: block.offset + to_u64(at.start),
@@ -274,11 +301,17 @@ impl<'s> Scan<'s> {
                         let look = (!self.asked.is_strict).then(|| likeness.look(&sight, at)).flatten();
                         coverage.lines += 1;
                         let flow = match look {
-                            Some(look) if !may_match || !filter.may_match_at(look.ts, look.event()) => continue,
-                            Some(look) if self.depth == Depth::Look => {
-                                self.record(&likeness.record(&look), &line, index, coverage, take)
+                            Some(look) if !may_match || !is_whose || !filter.may_match_at(look.ts, look.event()) => {
+                                continue;
                             }
-                            _ => self.line(&line, index, &mut likeness, coverage, take),
+                            Some(look) if self.depth == Depth::Look => {
+                                let event = look.event().filter(|_| is_glance_enough);
+                                let taken = event.and_then(|event| take.glance(look.ts, event));
+                                taken.unwrap_or_else(|| {
+                                    self.record(&likeness.record(&look), &line, index, coverage, take)
+                                })
+                            }
+                            _ => self.line(&line, index, (&mut likeness, &mut is_whose), coverage, take),
                         };
                         if flow.is_break() {
                             return Ok(ControlFlow::Break(()));
@@ -309,9 +342,9 @@ impl<'s> Scan<'s> {
         &self,
         line: &Line<'_>,
         index: &dyn Fn(u64) -> u64,
-        likeness: &mut Likeness,
+        (likeness, is_whose): (&mut Likeness, &mut bool),
         coverage: &mut Coverage,
-        take: Take<'_>,
+        take: &mut dyn Take,
     ) -> ControlFlow<()> {
         if line.bytes.is_empty() {
             return ControlFlow::Continue(());
@@ -323,7 +356,9 @@ impl<'s> Scan<'s> {
                 ControlFlow::Continue(())
             }
             Ok(record) => {
-                likeness.learn(&record);
+                if likeness.learn(&record) {
+                    *is_whose = self.asked.filter.holds_whose(&record);
+                }
                 self.record(&record, line, index, coverage, take)
             }
             Err(damage) => {
@@ -340,7 +375,7 @@ impl<'s> Scan<'s> {
         line: &Line<'_>,
         index: &dyn Fn(u64) -> u64,
         coverage: &mut Coverage,
-        take: Take<'_>,
+        take: &mut dyn Take,
     ) -> ControlFlow<()> {
         let filter = self.asked.filter;
         let index = index(line.nth);
@@ -351,7 +386,7 @@ impl<'s> Scan<'s> {
         };
         coverage.ambiguous += u64::from(is_ambiguous);
         let is_compressed = self.open.compression() != Compression::Plain;
-        take(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })
+        take.record(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })
     }
 
     fn damaged(&self, index: u64, damage: Damage, coverage: &mut Coverage) {

@@ -260,32 +260,32 @@ impl<'s> Search<'s> {
         new: impl Fn() -> S + Sync,
         found: impl Fn(&mut S, &Found<'_>) -> ControlFlow<()> + Sync,
     ) -> (Vec<S>, Coverage) {
-        self.each_at(Depth::Whole, new, found)
+        self.each_at(Depth::Whole, new, |_, _, _| None, found)
     }
 
-    /// As `each`; at [`Depth::Look`] the records' `meta` may hold what is no JSON.
+    /// As `each`; at [`Depth::Look`] the records' `meta` may hold what is no JSON, and `glance` is asked first whether a record's time and
+    /// event are all that is needed of it.
     pub(super) fn each_at<S: Send>(
         &self,
         depth: Depth,
         new: impl Fn() -> S + Sync,
+        glance: impl Fn(&mut S, Timestamp, &[u8]) -> Option<ControlFlow<()>> + Sync,
         found: impl Fn(&mut S, &Found<'_>) -> ControlFlow<()> + Sync,
     ) -> (Vec<S>, Coverage) {
         let candidates = self.candidates();
         let (next, is_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
-            let (mut state, mut coverage, mut buffer) = (new(), Coverage::default(), Buffer::default());
+            let mut taker = Taker { state: new(), glance: &glance, found: &found, is_ended: &is_ended };
+            let (mut coverage, mut buffer) = (Coverage::default(), Buffer::default());
             while let Some(number) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut take = |hit: &Found<'_>| {
-                    if is_ended.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { found(&mut state, hit) }
-                };
-                if self.scan((*number, depth, Reading::Forwards), &mut coverage, &mut buffer, &mut take).is_break() {
+                if self.scan((*number, depth, Reading::Forwards), &mut coverage, &mut buffer, &mut taker).is_break() {
                     is_ended.store(true, Ordering::Relaxed);
                 }
                 if is_ended.load(Ordering::Relaxed) || self.is_stopped() {
                     break;
                 }
             }
-            (state, coverage)
+            (taker.state, coverage)
         };
         let (states, coverages): (Vec<S>, Vec<Coverage>) = thread::scope(|scope| {
             let workers: Vec<_> = (0..self.workers().min(candidates.len()).max(1)).map(|_| scope.spawn(work)).collect();
@@ -408,7 +408,7 @@ impl<'s> Search<'s> {
         (number, depth, reading): (u32, Depth, Reading),
         coverage: &mut Coverage,
         buffer: &mut Buffer,
-        take: Take<'_>,
+        take: &mut dyn Take,
     ) -> ControlFlow<()> {
         let scanned = Scan::open(&self.asked, number, depth, coverage);
         let (flow, bytes) = scanned.map_or((ControlFlow::Continue(()), 0), |scan| {
@@ -494,5 +494,33 @@ fn times_by_name(segment: &Segment) -> Bounds {
     match segment.name.opened() {
         Opened::At(at) => Bounds { first: at, last: Timestamp::from_millis((at.day() + 1).saturating_mul(DAY_MS) - 1) },
         Opened::OnDay(_) => Bounds { first: Timestamp::from_millis(0), last: Timestamp::MAX },
+    }
+}
+
+/// What a thread does with what it finds.
+struct Taker<'w, S, G, F> {
+    state: S,
+    glance: &'w G,
+    found: &'w F,
+    is_ended: &'w AtomicBool,
+}
+
+impl<S, G, F> Take for Taker<'_, S, G, F>
+where
+    G: Fn(&mut S, Timestamp, &[u8]) -> Option<ControlFlow<()>>,
+    F: Fn(&mut S, &Found<'_>) -> ControlFlow<()>,
+{
+    fn record(&mut self, found: &Found<'_>) -> ControlFlow<()> {
+        if self.is_ended.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        (self.found)(&mut self.state, found)
+    }
+
+    fn glance(&mut self, at: Timestamp, event: &[u8]) -> Option<ControlFlow<()>> {
+        if self.is_ended.load(Ordering::Relaxed) {
+            return Some(ControlFlow::Break(()));
+        }
+        (self.glance)(&mut self.state, at, event)
     }
 }

@@ -18,27 +18,41 @@ struct Slot {
     count: u64,
 }
 
-/// A key of at most 23 bytes, behind its length; or behind [`LONG`] where a longer one begins and how long it is.
-type Short = [u8; 24];
+/// A key of at most 23 bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Short(
+    /// The key behind its length; or behind [`LONG`] where a longer one begins and how long it is.
+    [u8; 24],
+);
 
 const LONG: u8 = u8::MAX;
 
-fn short(key: &[u8]) -> Option<Short> {
-    let mut short = Short::default();
-    let length = u8::try_from(key.len()).ok().filter(|length| usize::from(*length) < short.len())?;
-    short[0] = length;
-    short[1..=key.len()].copy_from_slice(key);
-    Some(short)
+impl Short {
+    /// A key of two parts, of which the first has so many bytes; `None` if it is too long.
+    #[inline]
+    pub(super) fn of((head, head_bytes): ([u8; 8], usize), rest: &[u8]) -> Option<Self> {
+        let mut short = [0; 24];
+        short[1..9].copy_from_slice(&head);
+        let length = head_bytes + rest.len();
+        short[1..].get_mut(head_bytes..length)?.copy_from_slice(rest);
+        short[0] = u8::try_from(length).ok()?;
+        Some(Self(short))
+    }
+
+    fn new(key: &[u8]) -> Option<Self> {
+        Self::of(([0; 8], 0), key)
+    }
 }
 
 impl Slot {
     fn key<'k>(&'k self, keys: &'k [u8]) -> &'k [u8] {
-        match self.key {
+        let Short(key) = &self.key;
+        match key {
             [LONG, ..] => {
-                let number = |at: usize| u32::from_le_bytes(self.key[at..at + 4].try_into().expect("4 bytes")) as usize;
+                let number = |at: usize| u32::from_le_bytes(key[at..at + 4].try_into().expect("4 bytes")) as usize;
                 &keys[number(4)..][..number(8)]
             }
-            [length, ..] => &self.key[1..=usize::from(length)],
+            [length, ..] => &key[1..=usize::from(*length)],
         }
     }
 }
@@ -83,7 +97,30 @@ impl Tally {
 
     /// Counts a key so many times. `false` if there is no room for it; then nothing was counted.
     pub(super) fn add(&mut self, key: &[u8], times: u64) -> bool {
-        let key_bytes = if key.len() < size_of::<Short>() { 0 } else { key.len() };
+        if let Some(short) = Short::new(key) {
+            return self.add_short(short, times);
+        }
+        let has_room = self.makes_room(key.len());
+        if has_room {
+            self.add_long(key, times);
+        }
+        has_room
+    }
+
+    /// As `add`.
+    pub(super) fn add_short(&mut self, key: Short, times: u64) -> bool {
+        let has_room = self.makes_room(0);
+        if has_room {
+            self.gathered.push(Gathered { hash: hash_short(&self.hasher, &key), slot: Slot { key, count: times } });
+            if self.gathered.len() == GATHERED_MAX {
+                self.settle();
+            }
+        }
+        has_room
+    }
+
+    /// Whether there is room for a key, which takes so many bytes beside its slot.
+    fn makes_room(&mut self, key_bytes: usize) -> bool {
         let is_full = self.slots.len() + self.gathered.len() >= self.slots_max
             || self.keys.len() + key_bytes > self.keys_bytes_max;
         if is_full && !(self.slots.is_empty() && self.gathered.is_empty()) {
@@ -94,15 +131,6 @@ impl Tally {
             self.slots.reserve_exact(self.slots_max);
             self.keys.reserve_exact(self.keys_bytes_max.max(key_bytes));
             self.gathered.reserve_exact(GATHERED_MAX);
-        }
-        match short(key) {
-            Some(key) => {
-                self.gathered.push(Gathered { hash: hash_short(&self.hasher, &key), slot: Slot { key, count: times } });
-            }
-            None => self.add_long(key, times),
-        }
-        if self.gathered.len() == GATHERED_MAX {
-            self.settle();
         }
         true
     }
@@ -121,17 +149,17 @@ impl Tally {
     fn add_long(&mut self, key: &[u8], times: u64) {
         let Self { places, slots, keys, hasher, .. } = self;
         let hash = hasher.hash_one(key);
-        let is_it = |slot: &Slot| slot.key[0] == LONG && slot.key(keys) == key;
+        let is_it = |slot: &Slot| slot.key.0[0] == LONG && slot.key(keys) == key;
         if let Some(number) = places.find(hash, |number| is_it(&slots[*number as usize])) {
             slots[*number as usize].count += times;
             return;
         }
-        let mut long = Short::default();
+        let mut long = [0; 24];
         long[0] = LONG;
         long[4..8].copy_from_slice(&number(keys.len()).to_le_bytes());
         long[8..12].copy_from_slice(&number(key.len()).to_le_bytes());
         keys.extend_from_slice(key);
-        insert(places, slots, keys, hasher, (hash, Slot { key: long, count: times }));
+        insert(places, slots, keys, hasher, (hash, Slot { key: Short(long), count: times }));
     }
 
     /// Takes all keys and their counts out, in order.
@@ -154,7 +182,7 @@ fn insert(
     slots.push(slot);
     places.insert_unique(hash, number(slots.len() - 1), |number| {
         let slot = &slots[*number as usize];
-        if slot.key[0] == LONG { hasher.hash_one(slot.key(keys)) } else { hash_short(hasher, &slot.key) }
+        if slot.key.0[0] == LONG { hasher.hash_one(slot.key(keys)) } else { hash_short(hasher, &slot.key) }
     });
 }
 
@@ -163,7 +191,7 @@ fn number(count: usize) -> u32 {
 }
 
 fn hash_short(hasher: &RandomState, key: &Short) -> u64 {
-    let (words, _) = key.as_chunks();
+    let (words, _) = key.0.as_chunks();
     hasher.hash_one((u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]), u64::from_le_bytes(words[2])))
 }
 
