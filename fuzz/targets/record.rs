@@ -34,7 +34,7 @@ fuzz_target!(|line: &[u8]| {
             assert_eq!(string("jobId"), record.job_id);
             assert_eq!(string("workspaceId"), record.workspace_id);
             assert_eq!(string("event"), record.event);
-            assert_eq!(string("message"), record.message);
+            assert_eq!(string("message"), record.message());
             assert_eq!(members["meta"].get(), record.meta);
             assert_eq!(record.line, line);
             match read(members["ts"].get().as_bytes()).expect("a value") {

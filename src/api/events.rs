@@ -1,5 +1,6 @@
 //! Records: by pages, and one by one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -83,7 +84,8 @@ pub(crate) struct Item<'r> {
     /// What happened: the job's word.
     event: &'r str,
     /// The same for people: the job's word.
-    message: &'r str,
+    #[schema(value_type = String)]
+    message: Cow<'r, str>,
     /// Any value, as it is spelt in the line: the job's word.
     #[schema(value_type = serde_json::Value)]
     meta: &'r RawValue,
@@ -100,7 +102,7 @@ impl<'r> Item<'r> {
             job_id: &record.job_id,
             workspace_id: &record.workspace_id,
             event: &record.event,
-            message: &record.message,
+            message: record.message(),
             meta: serde_json::from_str(record.meta).expect("a record's meta is JSON"),
         }
     }

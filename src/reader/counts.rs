@@ -27,7 +27,7 @@ use super::number::Decimal;
 use super::runs::Runs;
 use super::scan::Depth;
 use super::search::{Coverage, Found, Search};
-use super::tally::{Short, Tally};
+use super::tally::{Key, SLOT_BYTES, Tally};
 use super::when::Zone;
 use crate::record::{DAY_MS, Timestamp};
 
@@ -103,7 +103,7 @@ pub fn facets(search: &Search<'_>, fields: &[Field]) -> io::Result<(Facets, Cove
         [Field::Event] if is_short(event) => Some(table.add(0, 0, Some((STRING, event)))),
         _ => None,
     };
-    let (merge, texts, coverage) = count(search, glance, |found, table| {
+    let (merge, texts, coverage) = count((search, fields.len()), glance, |found, table| {
         let values = table.values(&ready, found);
         for (group, value) in values.iter().enumerate() {
             if let Some(value) = value {
@@ -235,7 +235,7 @@ pub fn histogram(
         Some(_) => None,
     };
     let by = by.map(|field| Fields::new(slice::from_ref(field)));
-    let (merge, texts, coverage) = count(search, glance, |found, table| {
+    let (merge, texts, coverage) = count((search, 1), glance, |found, table| {
         let values = by.as_ref().map(|field| table.values(field, found));
         let value = values.as_deref().map(|values| kind_and_text(values[0].as_ref()));
         let value = value.as_ref().map(|(kind, text)| (*kind, text.as_bytes()));
@@ -271,15 +271,15 @@ fn is_short(text: &[u8]) -> bool {
     text.len() <= TEXT_BYTES_MAX
 }
 
-/// Counts in a table for each thread, and merges them; tells what was counted, and where its long values lie. `glance` counts a record by
+/// Counts in a table for each thread, of so many slots, and merges them; tells what was counted, and where its long values lie. `glance` counts a record by
 /// its time and event where these are enough, and `each` one that was read.
 fn count(
-    search: &Search<'_>,
+    (search, slots): (&Search<'_>, usize),
     glance: impl Fn(Timestamp, &[u8], &mut Table<'_>) -> Option<io::Result<()>> + Sync,
     each: impl Fn(&Found<'_>, &mut Table<'_>) -> io::Result<()> + Sync,
 ) -> io::Result<(Merge, Spool, Coverage)> {
     let written = Mutex::new(Written::new());
-    let new = || Ok(Table::new(&written, search.share_bytes()));
+    let new = || Ok(Table::new(&written, search.share_bytes().saturating_sub(slots * SLOT_BYTES)));
     let fails = |table: &mut io::Result<Table<'_>>, counted: io::Result<()>| match counted {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -330,10 +330,6 @@ struct Table<'r> {
     counts: Tally,
     /// Where the long values of these lie, by their digests.
     long: HashMap<Sha, u64>,
-    /// The short key that was counted last in each slot, and how often since then: lines in a row are often of one job or hour.
-    recent: Vec<(Short, u64)>,
-    /// The long key that is looked for.
-    key: Vec<u8>,
     /// For the values of a record.
     room: Vec<Option<Value<'static>>>,
     written: &'r Mutex<Written>,
@@ -345,8 +341,8 @@ struct Table<'r> {
 
 impl<'r> Table<'r> {
     fn new(written: &'r Mutex<Written>, bytes_max: usize) -> Self {
-        let (counts, long, recent, key) = (Tally::new(bytes_max), HashMap::new(), Vec::new(), Vec::new());
-        Self { counts, long, recent, key, room: Vec::new(), written, is_ambiguous: false, ambiguous: 0 }
+        let (counts, long) = (Tally::new(bytes_max), HashMap::new());
+        Self { counts, long, room: Vec::new(), written, is_ambiguous: false, ambiguous: 0 }
     }
 
     /// The values that fields of a record have for counting.
@@ -359,63 +355,32 @@ impl<'r> Table<'r> {
     /// Counts a value; those that may well be equal share a slot.
     #[inline]
     fn add(&mut self, slot: usize, group: u64, value: Option<(u8, &[u8])>) -> io::Result<()> {
-        let (mut head, mut head_bytes) = group_key(group);
-        let (kind, text) = value.unwrap_or_default();
-        if value.is_some() {
-            head[head_bytes] = kind;
-            head_bytes += 1;
-        }
-        let Some(short) = Short::of((head, head_bytes), text) else { return self.add_long(&head[..head_bytes], text) };
-        if self.recent.len() <= slot {
-            self.recent.resize_with(slot + 1, Default::default);
-        }
-        let (key, recently) = &mut self.recent[slot];
-        if *key == short {
-            *recently += 1;
-            return Ok(());
-        }
-        let (key, times) = std::mem::replace(&mut self.recent[slot], (short, 1));
-        self.count(times, |counts| counts.add_short(key, times))
+        let (kind, text) = value.unwrap_or((NONE, &[]));
+        let head = group << 8 | u64::from(kind);
+        if is_short(text) { self.count(slot, (head, text)) } else { self.count_long(slot, head, utf8(text)) }
     }
 
-    /// Counts a value that is no short key.
-    fn add_long(&mut self, head: &[u8], text: &[u8]) -> io::Result<()> {
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        key.extend_from_slice(head);
-        let counted = if is_short(text) {
-            key.extend_from_slice(text);
-            self.count(1, |counts| counts.add(&key, 1))
-        } else {
-            self.count_long(&mut key, utf8(text))
-        };
-        self.key = key;
-        counted
-    }
-
-    /// Counts a long value whose key has begun. One that is not in the table yet is kept.
-    fn count_long(&mut self, key: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    /// Counts a long value. One that is not in the table yet is kept.
+    fn count_long(&mut self, slot: usize, head: u64, text: &str) -> io::Result<()> {
         let digest = Sha256::digest(text);
-        key.extend(&text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
-        key.push(CUT);
-        key.extend(digest);
+        let beginning = &text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)];
         let known = self.long.get(digest.as_slice()).copied();
         let keep = || self.written.lock().expect("whoever held it did not panic").texts.push_text(text);
         let at = known.map_or_else(keep, Ok)?;
-        self.count(1, |counts| counts.add(key, 1))?;
+        self.count(slot, (head, &[beginning, &[CUT], &digest].concat()))?;
         self.long.insert(digest.into(), at);
         Ok(())
     }
 
-    /// Counts a key so many times; where there is no room, what was counted is written.
+    /// Counts a key; where there is no room, what was counted is written.
     #[inline]
-    fn count(&mut self, times: u64, add: impl Fn(&mut Tally) -> bool) -> io::Result<()> {
-        if times == 0 || add(&mut self.counts) {
+    fn count(&mut self, slot: usize, key: Key<'_>) -> io::Result<()> {
+        if self.counts.add(slot, key) {
             return Ok(());
         }
         self.write()?;
         // What is empty has room for one.
-        add(&mut self.counts);
+        self.counts.add(slot, key);
         Ok(())
     }
 
@@ -426,17 +391,19 @@ impl<'r> Table<'r> {
 
     /// Takes out what was counted since the last run.
     fn take_sorted(&mut self) -> io::Result<impl Iterator<Item = Entry> + use<>> {
-        for (key, times) in std::mem::take(&mut self.recent) {
-            self.count(times, |counts| counts.add_short(key, times))?;
+        while let Some(has_room) = self.counts.add_recent() {
+            if !has_room {
+                self.write()?;
+            }
         }
         Ok(self.sorted())
     }
 
     fn sorted(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let long = std::mem::take(&mut self.long);
-        self.counts.take_sorted(order).map(move |(key, count)| {
-            let text = digest(&key).map(|digest| long[digest]);
-            Entry { key, count, text }
+        self.counts.take_sorted(order).map(move |(head, text, count)| {
+            let long = digest(&text).map(|digest| long[digest]);
+            Entry { head, text, count, long }
         })
     }
 }
@@ -444,12 +411,13 @@ impl<'r> Table<'r> {
 /// A value, by its group (a field's number, or the time of an interval), and how often it was found.
 #[derive(Debug)]
 struct Entry {
-    /// The group (see [`group_key`]); then, if there is a value, its kind and its text: of a long one its beginning, [`CUT`] and its
-    /// SHA-256.
-    key: Box<[u8]>,
+    /// The group, and in the lowest byte the value's kind.
+    head: u64,
+    /// The value's text: of a long one its beginning, [`CUT`] and its SHA-256.
+    text: Box<[u8]>,
     count: u64,
     /// Where a long text lies.
-    text: Option<u64>,
+    long: Option<u64>,
 }
 
 /// Kinds of values, in their order.
@@ -461,32 +429,8 @@ const NUMBER: u8 = 4;
 const STRING: u8 = 5;
 const ARRAY: u8 = 6;
 const OBJECT: u8 = 7;
-
-/// Groups that are greater take more than a byte.
-const GROUP_SMALL_MAX: u8 = 0xfe;
-/// What stands before them.
-const GROUP_GREAT: u8 = 0xff;
-
-/// A group as keys begin with it, in their order: one byte, or the last six of a greater one; and how many bytes it has.
-fn group_key(group: u64) -> ([u8; 8], usize) {
-    match u8::try_from(group) {
-        Ok(small @ ..=GROUP_SMALL_MAX) => ([small, 0, 0, 0, 0, 0, 0, 0], 1),
-        // No time of a record has more.
-        _ => ((group << 8 | u64::from(GROUP_GREAT) << 56).to_be_bytes(), 7),
-    }
-}
-
-/// A key's group, and what is behind it.
-fn group_and_value(key: &[u8]) -> (u64, &[u8]) {
-    match key {
-        [GROUP_GREAT, rest @ ..] => {
-            let (group, value) = rest.split_at(6);
-            (group.iter().fold(0, |group, byte| group << 8 | u64::from(*byte)), value)
-        }
-        [small, value @ ..] => (u64::from(*small), value),
-        [] => (0, &[]),
-    }
-}
+/// There is only a group.
+const NONE: u8 = 8;
 
 /// What stands where a text is cut: no byte of one.
 const CUT: u8 = 0xff;
@@ -514,43 +458,44 @@ fn kind_and_text<'v>(value: Option<&'v Value<'_>>) -> (u8, Cow<'v, str>) {
     (kind, text.into())
 }
 
-/// The kind of a key's value, and its text, or the beginning of that.
-fn parts(key: &[u8]) -> Option<(u8, &[u8])> {
-    let (_, value) = group_and_value(key);
-    let (kind, text) = value.split_first()?;
-    let behind = if digest(key).is_some() { 1 + size_of::<Sha>() } else { 0 };
-    Some((*kind, &text[..text.len() - behind]))
-}
-
 /// The digest of a long value.
-fn digest(key: &[u8]) -> Option<&Sha> {
-    let (_, value) = group_and_value(key);
-    let (text, digest) = value.split_last_chunk()?;
+fn digest(text: &[u8]) -> Option<&Sha> {
+    let (text, digest) = text.split_last_chunk()?;
     (text.last() == Some(&CUT)).then_some(digest)
 }
 
+/// A value's text; the beginning of a long one.
+fn beginning(text: &[u8]) -> &str {
+    let behind = if digest(text).is_some() { 1 + size_of::<Sha>() } else { 0 };
+    utf8(&text[..text.len() - behind])
+}
+
 /// The order of keys: by group and value; of values that begin alike for 4 KiB, by what tells them apart.
-fn order(one: &[u8], other: &[u8]) -> Ordering {
-    let is_one_group = group_and_value(one).0 == group_and_value(other).0;
-    let numbers = match (parts(one), parts(other)) {
-        (Some((NUMBER, a)), Some((NUMBER, b))) if is_one_group => Decimal::parse(utf8(a)).cmp(&Decimal::parse(utf8(b))),
+fn order((one, one_text): Key<'_>, (other, other_text): Key<'_>) -> Ordering {
+    let numbers = || match one.to_le_bytes() {
+        [NUMBER, ..] => Decimal::parse(beginning(one_text)).cmp(&Decimal::parse(beginning(other_text))),
         _ => Ordering::Equal,
     };
-    numbers.then_with(|| one.cmp(other))
+    one.cmp(&other).then_with(numbers).then_with(|| one_text.cmp(other_text))
 }
 
 impl Entry {
-    const HEAD_BYTES: usize = 20;
+    const HEAD_BYTES: usize = 28;
 
     fn group(&self) -> u64 {
-        group_and_value(&self.key).0
+        self.head >> 8
+    }
+
+    fn key(&self) -> Key<'_> {
+        (self.head, &self.text)
     }
 
     /// The value; a long one is had again.
     fn value(&self, texts: &mut Spool) -> io::Result<Option<Counted>> {
-        let Some((kind, text)) = parts(&self.key) else { return Ok(None) };
-        let mut text = || self.text.map_or_else(|| Ok(utf8(text).to_owned()), |at| texts.text(at));
+        let mut text = || self.long.map_or_else(|| Ok(beginning(&self.text).to_owned()), |at| texts.text(at));
+        let [kind, ..] = self.head.to_le_bytes();
         Ok(Some(match kind {
+            NONE => return Ok(None),
             MISSING => Counted::Missing,
             NULL => Counted::Null,
             FALSE => Counted::Boolean(false),
@@ -563,10 +508,11 @@ impl Entry {
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&u32::try_from(self.key.len()).expect("longer texts are cut").to_le_bytes())?;
-        out.write_all(&self.count.to_le_bytes())?;
-        out.write_all(&self.text.unwrap_or(u64::MAX).to_le_bytes())?;
-        out.write_all(&self.key)
+        out.write_all(&u32::try_from(self.text.len()).expect("longer texts are cut").to_le_bytes())?;
+        for number in [self.head, self.count, self.long.unwrap_or(u64::MAX)] {
+            out.write_all(&number.to_le_bytes())?;
+        }
+        out.write_all(&self.text)
     }
 
     /// Reads what was written; nothing at the end.
@@ -577,10 +523,11 @@ impl Entry {
             read => read?,
         }
         let length = u32::from_le_bytes(head[..4].try_into().expect("4 bytes"));
-        let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
-        let mut key = vec![0; length as usize].into_boxed_slice();
-        from.read_exact(&mut key)?;
-        Ok(Some(Self { key, count: long(4), text: Some(long(12)).filter(|at| *at != u64::MAX) }))
+        let [head, count, long] =
+            [4, 12, 20].map(|at| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes")));
+        let mut text = vec![0; length as usize].into_boxed_slice();
+        from.read_exact(&mut text)?;
+        Ok(Some(Self { head, text, count, long: Some(long).filter(|at| *at != u64::MAX) }))
     }
 }
 
@@ -590,7 +537,7 @@ fn utf8(text: &[u8]) -> &str {
 
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
-        order(&self.key, &other.key)
+        order(self.key(), other.key())
     }
 }
 
@@ -602,7 +549,7 @@ impl PartialOrd for Entry {
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        self.key() == other.key()
     }
 }
 
@@ -673,7 +620,7 @@ impl Iterator for Merge {
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((mut entry, run)) = self.next.pop()?;
         let mut advanced = self.advance(run);
-        while advanced.is_ok() && self.next.peek().is_some_and(|Reverse((next, _))| next.key == entry.key) {
+        while advanced.is_ok() && self.next.peek().is_some_and(|Reverse((next, _))| next.key() == entry.key()) {
             let Some(Reverse((equal, run))) = self.next.pop() else { break };
             entry.count += equal.count;
             advanced = self.advance(run);
@@ -696,7 +643,7 @@ impl Spool {
 
     /// Adds an entry, and tells where it is.
     fn push_entry(&mut self, entry: &Entry) -> io::Result<u64> {
-        let mut bytes = Vec::with_capacity(Entry::HEAD_BYTES + entry.key.len());
+        let mut bytes = Vec::with_capacity(Entry::HEAD_BYTES + entry.text.len());
         entry.write(&mut bytes)?;
         self.push(&[&bytes])
     }
@@ -853,12 +800,17 @@ mod tests {
     #[test]
     fn a_long_answer_is_read_back_from_where_it_was_put() {
         let mut spool = Spool::new();
-        let entry = |nth: u64| Entry { key: nth.to_be_bytes().repeat(1000).into(), count: nth, text: Some(nth) };
+        let entry = |nth: u64| Entry {
+            head: nth << 8,
+            text: nth.to_be_bytes().repeat(1000).into(),
+            count: nth,
+            long: Some(nth),
+        };
         let places: Vec<_> = (0..400).map(|nth| spool.push_entry(&entry(nth)).unwrap()).collect();
         assert!(spool.bytes > 2 * SPOOL_BYTES_MAX as u64);
         for (nth, place) in (0..400_u32).zip(places).rev() {
             let read = spool.entry(place).unwrap();
-            assert_eq!((read.count, read.text, &read), (u64::from(nth), Some(nth.into()), &entry(nth.into())));
+            assert_eq!((read.count, read.long, &read), (u64::from(nth), Some(nth.into()), &entry(nth.into())));
         }
     }
 

@@ -238,7 +238,7 @@ impl Field {
             Self::JobId => string(&record.job_id),
             Self::WorkspaceId => string(&record.workspace_id),
             Self::Event => string(&record.event),
-            Self::Message => string(&record.message),
+            Self::Message => Value::String(record.message()),
             Self::Segment => string(place.segment),
             Self::Index => Value::Number(place.index.to_string().into()),
             Self::Rank => Value::Number(place.rank.to_string().into()),
@@ -246,7 +246,7 @@ impl Field {
             // No value lies so deep.
             Self::Meta(steps) if steps.len() > PATH_MAX => return false,
             Self::Meta(steps) => {
-                let mut walk = Walk { skim: Skim::over(record.meta), found, is_ambiguous: false };
+                let mut walk = Walk { skim: Skim::over(record.meta, record.strings), found, is_ambiguous: false };
                 // A record's `meta` is JSON; of what is none, what was found before it ended counts.
                 let _whole = walk.to(steps);
                 return walk.is_ambiguous;

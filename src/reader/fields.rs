@@ -52,7 +52,7 @@ impl Fields {
             values[*number] = last;
             is_ambiguous |= repeated;
         }
-        let mut walk = Walk { skim: Skim::over(record.meta), values, begun: Vec::new(), is_ambiguous };
+        let mut walk = Walk { skim: Skim::over(record.meta, record.strings), values, begun: Vec::new(), is_ambiguous };
         if !self.paths.is_leaf() {
             // A record's `meta` is JSON; of what is none, what was found before it ended counts.
             let _whole = walk.to(&self.paths);

@@ -238,9 +238,9 @@ impl Filter {
         let has_backslash = memchr::memchr(b'\\', record.meta.as_bytes()).is_some();
         let says = |word: &Word| {
             let is_in = |text: &str| word.is_in(text.as_bytes());
-            let mut skim = Skim::over(record.meta);
+            let mut skim = Skim::over(record.meta, record.strings);
             is_in(&record.event)
-                || is_in(&record.message)
+                || is_in(&record.message())
                 || if has_backslash || word.is_long() {
                     std::iter::from_fn(|| skim.next_string()).any(|text| is_in(&text.value()))
                 } else {

@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use super::marks::{MarkedLine, Marks};
+use super::marks::{MarkedLine, Marks, Strings};
 use super::record::{LineStart, Record, canonical_ts, utf8};
 use crate::record::json::{Scanner, Text};
 use crate::record::{LINE_BYTES_MAX, Timestamp};
@@ -99,20 +99,22 @@ impl Likeness {
     }
 
     /// The record of a line that was looked at just now.
-    pub(super) fn record<'b>(&self, look: &Look<'b>) -> Record<'b> {
+    pub(super) fn record<'b>(&self, sight: &Sight<'b>, at: &MarkedLine, look: &Look<'b>) -> Record<'b> {
         let Look { line, ts, event, message } = look;
         let text = utf8(line).expect("the look saw that it is");
         let job = event.start - self.members.len() + JOB.len();
         let workspace = job + self.job_bytes + WORKSPACE.len();
+        let meta = message.end + META.len() - 1;
         Record {
             line,
             ts: *ts,
             job_id: text[job..job + self.job_bytes].into(),
             workspace_id: text[workspace..workspace + self.workspace_bytes].into(),
-            event: event.value(text),
-            message: message.value(text),
-            meta: &text[message.end + META.len() - 1..text.len() - 1],
+            event: event.text(text).value(),
+            message: message.text(text),
+            meta: &text[meta..text.len() - 1],
             is_compact: false,
+            strings: Strings::at(sight.marks, at.start + meta),
         }
     }
 }
@@ -185,8 +187,8 @@ impl Part {
         scanner.half_surrogate.is_none().then_some(Self { start, end, is_escaped: true })
     }
 
-    fn value<'b>(&self, text: &'b str) -> Cow<'b, str> {
-        Text::new(&text[self.start..self.end], self.is_escaped).value()
+    fn text<'b>(&self, line: &'b str) -> Text<'b> {
+        Text::new(&line[self.start..self.end], self.is_escaped)
     }
 }
 
@@ -266,7 +268,7 @@ mod tests {
             let at = sight.marks().lines().find(|at| at.start == before.len()).unwrap();
             let look = likeness.look(&sight, &at).filter(|_| sight.bytes(&at) == line);
             let is_compact = Record::parse(line).is_ok_and(|record| record.is_compact);
-            check(look.map(|look| Record { is_compact, ..likeness.record(&look) }));
+            check(look.map(|look| Record { is_compact, ..likeness.record(&sight, &at, &look) }));
         }
     }
 
@@ -366,7 +368,7 @@ mod tests {
                         let healed = [&line[..line.len() - seen.meta.len() - 1], b"{}}"].concat();
                         let parsed = Record::parse(&healed).unwrap();
                         assert_eq!((parsed.ts, &parsed.job_id, &parsed.workspace_id), (seen.ts, &seen.job_id, &seen.workspace_id));
-                        assert_eq!((&parsed.event, &parsed.message), (&seen.event, &seen.message));
+                        assert_eq!((&parsed.event, parsed.message), (&seen.event, seen.message));
                     });
                 }
             }

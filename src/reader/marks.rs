@@ -90,6 +90,40 @@ impl Marks {
     }
 }
 
+/// Where strings end in a text that lies in a block, if that was seen: a help, of which no answer depends.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Strings<'b> {
+    /// The block's, and where the text begins in it.
+    seen: Option<(&'b Marks, usize)>,
+}
+
+impl<'b> Strings<'b> {
+    pub(super) fn at(marks: &'b Marks, start: usize) -> Self {
+        Self { seen: Some((marks, start)) }
+    }
+
+    /// Where the string ends that begins at a place in the text, behind its quote, if that is near and no escape is in it.
+    #[inline]
+    pub(super) fn near_end(self, at: usize) -> Option<usize> {
+        let (marks, start) = self.seen?;
+        marks.near_quote(start + at).map(|end| end - start)
+    }
+}
+
+impl PartialEq for Strings<'_> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Strings<'_> {}
+
+impl std::fmt::Debug for Strings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Strings").finish_non_exhaustive()
+    }
+}
+
 /// As many bits as a word has, from a place on.
 #[inline]
 fn near(words: &[u64], at: usize) -> Option<u64> {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::marks::Strings;
 use crate::record::json::{self, Bad, Kind, Scanner, Stop, Text};
 use crate::record::{LINE_BYTES_MAX, Timestamp};
 
@@ -31,12 +32,14 @@ pub struct Record<'l> {
     pub workspace_id: Cow<'l, str>,
     /// What happened, by the job's word.
     pub event: Cow<'l, str>,
-    /// The same for people, perhaps empty.
-    pub message: Cow<'l, str>,
+    /// See [`Record::message`].
+    pub(super) message: Text<'l>,
     /// Any JSON value, at most 128 levels deep, as it is spelt in the line.
     pub meta: &'l str,
     /// `meta` is an array or object, there is no white space between its tokens, and no character that lines escape; else it is not known.
     pub(super) is_compact: bool,
+    /// Those of `meta`.
+    pub(super) strings: Strings<'l>,
 }
 
 /// Why a line is no record.
@@ -63,6 +66,12 @@ pub enum Damage {
 }
 
 impl<'l> Record<'l> {
+    /// What happened, for people; perhaps empty.
+    #[must_use]
+    pub fn message(&self) -> Cow<'l, str> {
+        self.message.value()
+    }
+
     /// Reads a line, given without its newline.
     ///
     /// The members may stand in any order and spelling, each once and no others. `ts` is an RFC 3339 string, or an
@@ -102,14 +111,15 @@ fn parse_canonical(text: &str) -> Option<Record<'_>> {
     let job_id = string_after(&mut scanner, b",\"jobId\":")?;
     let workspace_id = string_after(&mut scanner, b",\"workspaceId\":")?;
     let event = string_after(&mut scanner, b",\"event\":")?;
-    let message = string_after(&mut scanner, b",\"message\":")?;
+    let message = text_after(&mut scanner, b",\"message\":")?;
     if !scanner.takes(b",\"meta\":") {
         return None;
     }
     let meta = scanner.value().ok()?;
     let is_whole = scanner.takes(b"}") && scanner.rest().is_empty();
     let (line, ts, is_compact, meta) = (text.as_bytes(), ts.at, is_compact(&meta), meta.raw);
-    is_whole.then_some(Record { line, ts, job_id, workspace_id, event, message, meta, is_compact })
+    let strings = Strings::default();
+    is_whole.then_some(Record { line, ts, job_id, workspace_id, event, message, meta, is_compact, strings })
 }
 
 fn is_compact(meta: &json::Value<'_>) -> bool {
@@ -117,11 +127,15 @@ fn is_compact(meta: &json::Value<'_>) -> bool {
 }
 
 fn string_after<'l>(scanner: &mut Scanner<'l>, key: &[u8]) -> Option<Cow<'l, str>> {
+    text_after(scanner, key).map(Text::value)
+}
+
+fn text_after<'l>(scanner: &mut Scanner<'l>, key: &[u8]) -> Option<Text<'l>> {
     if !scanner.takes(key) {
         return None;
     }
     let text = scanner.string("").ok()?;
-    scanner.half_surrogate.is_none().then(|| text.value())
+    scanner.half_surrogate.is_none().then_some(text)
 }
 
 /// The time at the start of a line.
@@ -188,7 +202,7 @@ struct Members<'l> {
     job_id: Option<Cow<'l, str>>,
     workspace_id: Option<Cow<'l, str>>,
     event: Option<Cow<'l, str>>,
-    message: Option<Cow<'l, str>>,
+    message: Option<Text<'l>>,
     meta: Option<json::Value<'l>>,
     /// Some member is none of ours, was there before or is of another type.
     is_other: bool,
@@ -224,7 +238,7 @@ impl<'l> Members<'l> {
         scanner.half_surrogate = None;
         let value = scanner.value()?;
         let string = match value.kind {
-            Kind::String(text) if scanner.half_surrogate.is_none() => Some(text.value()),
+            Kind::String(text) if scanner.half_surrogate.is_none() => Some(text),
             _ => None,
         };
         // What a key replaces, and what it has in its place, is looked at alike: neither may be missing.
@@ -232,15 +246,15 @@ impl<'l> Members<'l> {
             ("ts", string) => {
                 let ts = match (value.kind, string) {
                     (Kind::Number, _) => millis(value.raw.as_bytes()),
-                    (_, Some(text)) => instant(&text),
+                    (_, Some(text)) => instant(&text.value()),
                     _ => None,
                 };
                 ts.is_some_and(|ts| self.ts.replace(ts).is_none())
             }
             ("meta", _) => self.meta.replace(value).is_none(),
-            ("jobId", Some(text)) => self.job_id.replace(text).is_none(),
-            ("workspaceId", Some(text)) => self.workspace_id.replace(text).is_none(),
-            ("event", Some(text)) => self.event.replace(text).is_none(),
+            ("jobId", Some(text)) => self.job_id.replace(text.value()).is_none(),
+            ("workspaceId", Some(text)) => self.workspace_id.replace(text.value()).is_none(),
+            ("event", Some(text)) => self.event.replace(text.value()).is_none(),
             ("message", Some(text)) => self.message.replace(text).is_none(),
             _ => false,
         };
@@ -261,6 +275,7 @@ impl<'l> Members<'l> {
             message: self.message?,
             meta: self.meta?.raw,
             is_compact: is_compact(&self.meta?),
+            strings: Strings::default(),
         })
     }
 }
@@ -305,7 +320,7 @@ mod tests {
             let record = parse_canonical(line).expect("canonical");
             assert_eq!(record.ts.to_string(), "2026-01-28T09:12:44.381Z");
             assert_eq!((&*record.job_id, &*record.workspace_id), ("5003592", "651b3f72"));
-            assert_eq!((&*record.event, &*record.message), ("DATA_EXPORT", "Exported \"results\""));
+            assert_eq!((&*record.event, &*record.message()), ("DATA_EXPORT", "Exported \"results\""));
             assert_eq!((record.meta, record.line), ("{\"rows\":12500}", line.as_bytes()));
             assert_eq!(parse(line), Ok(record));
         }
@@ -427,7 +442,7 @@ mod tests {
                 let Model { ts, job_id, workspace_id, event, message, .. } = &model;
                 prop_assert_eq!(record.ts, *ts);
                 prop_assert_eq!((&*record.job_id, &*record.workspace_id), (&**job_id, &**workspace_id));
-                prop_assert_eq!((&*record.event, &*record.message), (&**event, &**message));
+                prop_assert_eq!((&*record.event, &*record.message()), (&**event, &**message));
             }
         }
 

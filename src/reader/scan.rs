@@ -308,7 +308,7 @@ impl<'s> Scan<'s> {
                                 let event = look.event().filter(|_| is_glance_enough);
                                 let taken = event.and_then(|event| take.glance(look.ts, event));
                                 taken.unwrap_or_else(|| {
-                                    self.record(&likeness.record(&look), &line, index, coverage, take)
+                                    self.record(&likeness.record(&sight, at, &look), &line, index, coverage, take)
                                 })
                             }
                             _ => self.line(&line, index, (&mut likeness, &mut is_whose), coverage, take),

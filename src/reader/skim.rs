@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::field::Value;
+use super::marks::Strings;
 use crate::record::json::{Scanner, Text};
 
 /// A place in a JSON text.
@@ -12,12 +13,13 @@ use crate::record::json::{Scanner, Text};
 pub(super) struct Skim<'j> {
     text: &'j str,
     at: usize,
+    strings: Strings<'j>,
 }
 
 impl<'j> Skim<'j> {
     /// Begins at the start of a text.
-    pub(super) fn over(text: &'j str) -> Self {
-        Self { text, at: 0 }
+    pub(super) fn over(text: &'j str, strings: Strings<'j>) -> Self {
+        Self { text, at: 0, strings }
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -133,20 +135,31 @@ impl<'j> Skim<'j> {
     }
 
     /// Takes the string that begins here.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a text that is handed over in memory is waited for")]
     fn string(&mut self) -> Option<Text<'j>> {
-        let (start, bytes) = (self.at + 1, self.text.as_bytes());
+        let start = self.at + 1;
+        let (end, is_escaped) = match self.strings.near_end(start) {
+            Some(end) => (end, false),
+            None => self.string_end(start)?,
+        };
+        self.at = end + 1;
+        self.text.get(start..end).map(|raw| Text::new(raw, is_escaped))
+    }
+
+    /// Where the string ends whose value begins there, and whether escapes are in it.
+    #[inline(never)]
+    fn string_end(&self, start: usize) -> Option<(usize, bool)> {
+        let bytes = self.text.as_bytes();
         let (mut at, mut is_escaped) = (start, false);
         loop {
             at += run(bytes.get(at..)?);
             if *bytes.get(at)? == b'"' {
-                break;
+                return Some((at, is_escaped));
             }
             is_escaped = true;
             at += 2;
         }
-        self.at = at + 1;
-        self.text.get(start..at).map(|raw| Text::new(raw, is_escaped))
     }
 }
 
@@ -222,7 +235,7 @@ mod tests {
     #[test]
     fn tokens_are_told_from_one_another() {
         let json = r#"{"a" : [ ] , "b\"" :{ }, "c": [1,-2.5e+3 , true,false,null, "\\", "x\\\"{", {"d":"}]"}]} "#;
-        let mut skim = Skim::over(json);
+        let mut skim = Skim::over(json, Strings::default());
         let mut found = Vec::new();
         assert_eq!(all(&mut skim, &mut found), Some(()));
         let strings = ["String(\"\\\\\")", "String(\"x\\\\\\\"{\")", "d", "String(\"}]\")"];
@@ -234,7 +247,7 @@ mod tests {
     #[test]
     fn what_is_no_number_is_not_taken_for_one() {
         for text in ["NaN", "01", "1x", "-", "tru", "+1", ""] {
-            assert_eq!(Skim::over(text).value(), None, "{text}");
+            assert_eq!(Skim::over(text, Strings::default()).value(), None, "{text}");
         }
     }
 
@@ -246,12 +259,12 @@ mod tests {
             let mut text = String::new();
             Spelling::random(seed).value(&json, &mut text);
             let (mut found, mut expected) = (Vec::new(), Vec::new());
-            prop_assert_eq!(all(&mut Skim::over(&text), &mut found), Some(()), "{}", text);
+            prop_assert_eq!(all(&mut Skim::over(&text, Strings::default()), &mut found), Some(()), "{}", text);
             all_of(&json, &mut expected);
             prop_assert_eq!(found, expected, "{}", text);
             for hurt in hurts {
                 if let Ok(hurt) = String::from_utf8(damaged(text.clone().into_bytes(), hurt)) {
-                    let _something = all(&mut Skim::over(&hurt), &mut Vec::new());
+                    let _something = all(&mut Skim::over(&hurt, Strings::default()), &mut Vec::new());
                 }
             }
         }

@@ -672,7 +672,7 @@ mod tests {
             for _ in 0..record.ts.millis() % 3 * 20 {
                 thread::yield_now();
             }
-            let found = format!("{} {} {} {}\n", record.ts.millis(), place.rank, place.index, record.message.len());
+            let found = format!("{} {} {} {}\n", record.ts.millis(), place.rank, place.index, record.message().len());
             out.extend_from_slice(found.as_bytes());
             false
         };

@@ -62,12 +62,20 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A string of the text, without its quotes.
+/// A string of the text, without its quotes. Equal are those of one value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Text<'a> {
     raw: &'a str,
     escaped: bool,
 }
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value() == other.value()
+    }
+}
+
+impl Eq for Text<'_> {}
 
 impl<'a> Text<'a> {
     /// A string that was found, as it is spelt between its quotes, and whether there are escapes in it.
