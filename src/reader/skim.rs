@@ -54,7 +54,8 @@ impl<'j> Skim<'j> {
     }
 
     /// Takes the name of a member, and goes to its value.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a text that is handed over in memory is waited for")]
     pub(super) fn key(&mut self) -> Option<Text<'j>> {
         let key = self.string()?;
         self.skip_space();
@@ -97,11 +98,16 @@ impl<'j> Skim<'j> {
         match self.peek()? {
             b'"' => Some(Value::String(self.string()?.value())),
             b'{' | b'[' => Some(Value::Structured(self.skip()?.into())),
-            _ => {
-                let mut scanner = Scanner::over(self.skip()?);
-                let scalar = scanner.value().ok()?;
-                scanner.rest().is_empty().then(|| scalar.into())
-            }
+            _ => match self.skip()? {
+                "true" => Some(Value::Boolean(true)),
+                "false" => Some(Value::Boolean(false)),
+                "null" => Some(Value::Null),
+                other => {
+                    let mut scanner = Scanner::over(other);
+                    let number = scanner.value().ok()?;
+                    scanner.rest().is_empty().then(|| number.into())
+                }
+            },
         }
     }
 

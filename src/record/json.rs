@@ -91,10 +91,13 @@ impl<'a> Text<'a> {
     }
 
     /// The string's value, with U+FFFD for each half of a surrogate pair that stands alone.
+    #[inline]
     pub(crate) fn value(self) -> Cow<'a, str> {
-        if !self.escaped {
-            return Cow::Borrowed(self.raw);
-        }
+        if self.escaped { Cow::Owned(self.unescaped()) } else { Cow::Borrowed(self.raw) }
+    }
+
+    #[inline(never)]
+    fn unescaped(self) -> String {
         let mut value = String::with_capacity(self.raw.len());
         let mut rest = self.raw;
         while let Some(backslash) = memchr::memchr(b'\\', rest.as_bytes()) {
@@ -105,7 +108,7 @@ impl<'a> Text<'a> {
             rest = escape.get(length..).unwrap_or_default();
         }
         value.push_str(rest);
-        Cow::Owned(value)
+        value
     }
 }
 
