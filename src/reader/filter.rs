@@ -469,8 +469,9 @@ impl Condition {
                 _ => {}
             }
         }
-        // Fewer lines hold a value than its key, and of the keys the last.
-        if let (Field::Meta(steps), true) = (&self.field, self.test != Test::Missing) {
+        // Fewer lines hold a value than its key, and few of those have another key: to look for that, too, takes longer than it spares.
+        let is_told = !needles.is_empty();
+        if let (Field::Meta(steps), false, true) = (&self.field, is_told, self.test != Test::Missing) {
             needles.extend(steps.iter().rev().filter_map(|step| match step {
                 Step::Key(key) => Some(format!("\"{key}\"")),
                 Step::Item(_) => None,

@@ -6,6 +6,7 @@
 pub mod lines;
 pub mod listing;
 
+mod doubled;
 pub mod error;
 mod look;
 mod marks;

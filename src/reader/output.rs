@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::doubled::write_doubled;
 use super::error::{FilterError, is_hidden};
 use super::field::{Field, Place, Value};
 use super::number::Decimal;
@@ -386,31 +387,6 @@ fn write_csv_cell(sign: &str, cell: &[u8], is_alone: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(cell);
     }
     out.extend_from_slice(if is_quoted { b"\"" } else { b"" });
-}
-
-/// Writes a text with each of its quotes twice.
-fn write_doubled(text: &[u8], out: &mut Vec<u8>) {
-    const BYTES: usize = 16;
-    let quotes = text.iter().map(|byte| usize::from(*byte == b'"')).sum::<usize>();
-    let mut end = out.len();
-    out.resize(end + text.len() + quotes + 2 * BYTES, 0);
-    // Behind each byte goes a quote, over which the next one is written unless it was a quote: quotes are too many to be guessed.
-    let mut write = |bytes: &[u8]| {
-        let room: &mut [u8; 2 * BYTES] = out[end..].first_chunk_mut().expect("there is more than is written");
-        let mut written = 0;
-        for byte in bytes {
-            room[written % (2 * BYTES)] = *byte;
-            room[(written + 1) % (2 * BYTES)] = b'"';
-            written += 1 + usize::from(*byte == b'"');
-        }
-        end += written;
-    };
-    let (chunks, tail) = text.as_chunks::<BYTES>();
-    for chunk in chunks {
-        write(chunk);
-    }
-    write(tail);
-    out.truncate(end);
 }
 
 #[derive(Debug, Clone)]

@@ -62,21 +62,29 @@ impl Timestamp {
         let month = (5 * day + 2) / 153;
         let day = day - (153 * month + 2) / 5 + 1;
         let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-        let (seconds, ms) = (self.0 % DAY_MS / 1000, self.0 % 1000);
+        let millis = u32::try_from(self.0 % DAY_MS).expect("a day has 86,400,000");
+        let (seconds, ms) = (millis / 1000, millis % 1000);
+        let (year, day) = (year + era * 400, u32::try_from(day).expect("at most 31"));
+        let (year, month) = (u32::try_from(year).expect("at most 9999"), u32::try_from(month).expect("at most 12"));
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        let mut write = |from: usize, digits: usize, mut value: i64| {
-            for at in (from..from + digits).rev() {
-                text[at] += u8::try_from(value % 10).expect("a digit");
-                value /= 10;
-            }
+        let mut write = |at: usize, value: u32| {
+            let tens = value / 10;
+            text[at] += u8::try_from(tens).expect("less than ten");
+            text[at + 1] += u8::try_from(value - tens * 10).expect("a digit");
         };
-        write(0, 4, year + era * 400);
-        write(5, 2, month);
-        write(8, 2, day);
-        write(11, 2, seconds / 3600);
-        write(14, 2, seconds / 60 % 60);
-        write(17, 2, seconds % 60);
-        write(20, 3, ms);
+        for (at, value) in [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, seconds / 3600),
+            (14, seconds / 60 % 60),
+            (17, seconds % 60),
+            (20, ms / 10),
+        ] {
+            write(at, value);
+        }
+        text[22] += u8::try_from(ms % 10).expect("a digit");
         text
     }
 
