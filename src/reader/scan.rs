@@ -386,6 +386,11 @@ impl<'s> Scan<'s> {
         };
         coverage.ambiguous += u64::from(is_ambiguous);
         let is_compressed = self.open.compression() != Compression::Plain;
+        if self.depth == Depth::Look
+            && let Some(taken) = take.glance(record.ts, record.event.as_bytes())
+        {
+            return taken;
+        }
         take.record(&Found { record, place, is_ambiguous, segment: self.number, offset: line.offset, is_compressed })
     }
 
