@@ -544,6 +544,14 @@ fn merge_into(segments: &mut Vec<Segment>, new: &[Segment]) {
     }
 }
 
+/// Looks at what lies under a name, that is one of a segment. If that has just vanished, it may have been compressed.
+fn look_at(folder: &Folder, name: &OsStr, segment: SegmentName) -> io::Result<Option<(SegmentName, Facts)>> {
+    match folder.facts(name)? {
+        Some(facts) => Ok((facts.kind == EntryKind::File).then_some((segment, facts))),
+        None => look(folder, &segment),
+    }
+}
+
 /// Looks for a regular file of a segment's name. If it has just vanished, it may have been compressed.
 fn look(folder: &Folder, name: &SegmentName) -> io::Result<Option<(SegmentName, Facts)>> {
     for name in spellings(name) {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Segment, Source, Trouble, has_vanished, look};
+use super::{Segment, Source, Trouble, has_vanished, look_at};
 use crate::durable::{EntryKind, Facts, FileId, Folder};
 use crate::record::{SegmentName, Timestamp};
 
@@ -132,7 +132,7 @@ impl Walk {
             let (name, kind) = entry?;
             let segment = name.to_str().and_then(|name| name.parse::<SegmentName>().ok());
             let done = match (kind, segment) {
-                (EntryKind::File | EntryKind::Unknown, Some(segment)) => look(folder, &segment).map(|found| {
+                (EntryKind::File | EntryKind::Unknown, Some(segment)) => look_at(folder, &name, segment).map(|found| {
                     let Some((name, facts)) = found else { return };
                     let folder = Arc::clone(&reading.path);
                     self.segments.push(Segment::new(self.source, folder, name, &facts));
