@@ -34,7 +34,7 @@ pub(super) const EXPORT: &[Parameter] = &[
     Parameter::text(
         "columns",
         "ts,event,meta.path",
-        "The fields of a csv, or of a view's objects, with commas between them.",
+        "The fields of a csv, or of a view's objects, each once, with commas between them.",
     ),
     Parameter::new(
         "csvSafe",

@@ -49,7 +49,7 @@ impl Columns {
     /// Reads fields with commas between them: `ts,event,meta.path`, `meta."a,b"`. White space around them does not count.
     ///
     /// # Errors
-    /// Tells at which byte the text ceases to be a list of fields.
+    /// Tells at which byte the text ceases to be a list of fields, each named once.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         Self::parse_among(text, &[])
     }
@@ -59,13 +59,16 @@ impl Columns {
     /// # Errors
     /// Those of [`Columns::parse`].
     pub fn parse_among(text: &str, of_view: &[Arc<view::Column>]) -> Result<Self, FilterError> {
-        let mut columns = Vec::new();
+        let mut columns: Vec<Column> = Vec::new();
         let mut rest = text;
         loop {
             let end = column_end(rest);
             let (spaced, title) = (rest[..end].trim_start(), rest[..end].trim());
             let start = text.len() - rest.len() + end - spaced.len();
             let field = Field::parse_among(title, of_view).map_err(|error| error.moved(start))?;
+            if columns.iter().any(|column| column.field == field) {
+                return Err(FilterError::at(start, format!("`{title}` is there twice")));
+            }
             columns.push(Column::of(title, field));
             match rest.get(end + 1..) {
                 Some(behind) => rest = behind,
@@ -643,6 +646,7 @@ mod tests {
             ("ts,  meta.,event", 10),
             ("meta.\"a,b", 9),
             ("ts event", 2),
+            ("event,meta.\"a\", meta.a", 16),
         ] {
             assert_eq!(Columns::parse(text).expect_err(text).offset, offset, "{text}");
         }
