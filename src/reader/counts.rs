@@ -271,8 +271,8 @@ fn is_short(text: &[u8]) -> bool {
     text.len() <= TEXT_BYTES_MAX
 }
 
-/// Counts in a table for each thread, of so many slots, and merges them; tells what was counted, and where its long values lie. `glance` counts a record by
-/// its time and event where these are enough, and `each` one that was read.
+/// Counts in a table for each thread, of so many slots, and merges them; tells what was counted, and where its long values lie. `glance`
+/// counts a record by its time and event where these are enough, and `each` one that was read.
 fn count(
     (search, slots): (&Search<'_>, usize),
     glance: impl Fn(Timestamp, &[u8], &mut Table<'_>) -> Option<io::Result<()>> + Sync,

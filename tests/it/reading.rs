@@ -195,7 +195,7 @@ fn what_is_shown_of_a_repeated_key_is_counted_as_ambiguous_once() {
     let temp = audit(&[twice, line(1, "e", "", &json!({"d": 3}))]);
     let asked: [&[&str]; 4] = [
         &["--format", "csv", "--columns", "meta.d"],
-        &["--format", "csv", "--columns", "meta.d,meta.d", "--where", "meta.d > 0"],
+        &["--format", "csv", "--columns", "meta.d,meta.d.x", "--where", "meta.d > 0"],
         &["--where", "meta.d > 0"],
         &["--format", "csv"],
     ];
