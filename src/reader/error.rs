@@ -25,8 +25,8 @@ impl FilterError {
     /// Shows the text, and below it a caret under the place and the reason:
     ///
     /// ```text
-    /// meta.rows >> 5
-    ///            ^ a second operator
+    /// meta.rows => 1e3
+    ///           ^ no such operator: write `>=`; a value that begins so stands behind a space
     /// ```
     ///
     /// Control, bidirectional and invisible characters are shown as `·`, each other character as itself.
