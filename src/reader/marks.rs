@@ -90,7 +90,7 @@ impl Marks {
     }
 }
 
-/// Where strings end in a text that lies in a block, if that was seen: a help, of which no answer depends.
+/// Where strings end in a text that lies in a block, if that was seen: a help, on which no answer depends.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Strings<'b> {
     /// The block's, and where the text begins in it.

@@ -199,6 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::reader::marks::Marks;
     use crate::reader::spelling::{Json, Spelling, any_value, damaged};
 
     /// Goes over all that is there, and returns the members' names and the scalars on the way; of numbers, that there are such.
@@ -270,7 +271,15 @@ mod tests {
             prop_assert_eq!(found, expected, "{}", text);
             for hurt in hurts {
                 if let Ok(hurt) = String::from_utf8(damaged(text.clone().into_bytes(), hurt)) {
-                    let _something = all(&mut Skim::over(&hurt, Strings::default()), &mut Vec::new());
+                    // Where strings end in the block that it lies in is a help, and changes nothing.
+                    let block = [b"{\"before\":", hurt.as_bytes(), b"\\\"}\n\"behind\"\n"].concat();
+                    let mut marks = Marks::default();
+                    marks.read(&block);
+                    let [alone, helped] = [Strings::default(), Strings::at(&marks, 10)].map(|strings| {
+                        let mut found = Vec::new();
+                        (all(&mut Skim::over(&hurt, strings), &mut found), found)
+                    });
+                    prop_assert_eq!(alone, helped, "{}", hurt);
                 }
             }
         }
