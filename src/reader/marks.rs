@@ -3,6 +3,8 @@
 //! All that a look at a line asks of each of its bytes is asked here of 64 bytes at once: where lines end, where quotes
 //! stand, whether brackets are in balance, and whether there is anything that no line of ours holds.
 
+use std::ops::Range;
+
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
 use super::record::utf8;
@@ -166,34 +168,46 @@ struct Tile {
     newlines: [u64; WORDS],
     /// Control characters but newlines, and brackets that are opened right behind one that was closed.
     odd: [u64; WORDS],
-    /// What was counted before each word.
+    /// What was counted before each word, and with the last.
     before: [Counted; WORDS],
+    counted: Counted,
     has_newline: u64,
     is_not_ascii: u64,
-    /// What was counted up to here, from wherever.
-    counted: Counted,
+    /// Of all words together: hardly any has some.
+    any_odd: u64,
     /// The last bit is that of a bracket that was closed by the last byte.
     closed: u64,
 }
 
-/// How many there are of some bytes. Between the ends of a line, numbers are smaller than a line is long.
+/// How many brackets are open, in the lower half, and backslashes were seen, in the upper one; from wherever.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counted {
-    /// Brackets that are open, in the lower half; and what is odd, in the upper.
-    uneven: u64,
-    backslashes: u32,
-}
+struct Counted(u64);
 
 impl Counted {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
-    fn and(self, [opening, closing, odd, backslashes]: [u64; 4]) -> Self {
+    fn and(self, opening: u64, closing: u64, backslashes: u64) -> Self {
         let count = |bits: u64| u64::from(bits.count_ones());
-        Self {
-            uneven: self.uneven.wrapping_add(count(opening) + (count(odd) << 32)).wrapping_sub(count(closing)),
-            backslashes: self.backslashes.wrapping_add(backslashes.count_ones()),
-        }
+        Self(self.0.wrapping_add(count(opening) + (count(backslashes) << 32)).wrapping_sub(count(closing)))
     }
+
+    /// Whether there were as many closed as opened since, and whether there was a backslash: no more than a line is long.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
+    fn since(self, before: Self) -> (bool, bool) {
+        let more = self.0.wrapping_sub(before.0);
+        // What is less than nothing has borrowed from the upper half.
+        let open = (more << 32).cast_signed() >> 32;
+        (open == 0, more != open.cast_unsigned())
+    }
+}
+
+/// A line that has begun.
+#[derive(Debug, Clone, Copy, Default)]
+struct Begun {
+    /// What was counted before it.
+    counted: Counted,
+    is_odd: bool,
 }
 
 impl Words {
@@ -211,7 +225,7 @@ impl Words {
         self.ends.clear();
         self.gathered.clear();
         self.ends_gathered = false;
-        let (mut tile, mut begun, mut start) = (Tile::default(), Counted::default(), 0);
+        let (mut tile, mut begun, mut start) = (Tile::default(), Begun::default(), 0);
         let ((quotes, _), (backslashes, _)) = (self.quotes.as_chunks_mut(), self.backslashes.as_chunks_mut());
         for (bytes, (quotes, backslashes)) in tiles.iter().chain([&last]).zip(quotes.iter_mut().zip(backslashes)) {
             tile.see(simd, bytes, quotes, backslashes);
@@ -233,7 +247,8 @@ impl Default for Tile {
     fn default() -> Self {
         let [opening, closing, newlines, odd] = [[0; WORDS]; 4];
         let (before, counted) = ([Counted::default(); WORDS], Counted::default());
-        Self { opening, closing, newlines, odd, before, has_newline: 0, is_not_ascii: 0, counted, closed: 0 }
+        let [has_newline, is_not_ascii, any_odd, closed] = [0; 4];
+        Self { opening, closing, newlines, odd, before, counted, has_newline, is_not_ascii, any_odd, closed }
     }
 }
 
@@ -248,7 +263,8 @@ impl Tile {
         backslashes: &mut [u64; WORDS],
     ) {
         let (words, _) = bytes.as_chunks::<BYTES>();
-        let (mut counted, mut closed, mut has_newline, mut is_not_ascii) = (self.counted, self.closed, 0, 0);
+        let (mut counted, mut closed) = (self.counted, self.closed);
+        let [mut has_newline, mut is_not_ascii, mut any_odd] = [0; 3];
         for (word, bytes) in words.iter().enumerate() {
             let bytes: u8x64<S> = (*bytes).simd_into(simd);
             quotes[word] = bytes.simd_eq(b'"').to_bitmask();
@@ -261,36 +277,53 @@ impl Tile {
             backslashes[word] = bytes.simd_eq(b'\\').to_bitmask();
             has_newline |= u64::from(newlines != 0) << word;
             is_not_ascii |= u64::from(bytes.simd_ge(0x80).to_bitmask() != 0) << word;
+            any_odd |= odd;
             self.before[word] = counted;
-            counted = counted.and([opening, closing, odd, backslashes[word]]);
+            counted = counted.and(opening, closing, backslashes[word]);
             (self.opening[word], self.closing[word], self.newlines[word]) = (opening, closing, newlines);
             self.odd[word] = odd;
         }
         (self.counted, self.closed, self.has_newline, self.is_not_ascii) = (counted, closed, has_newline, is_not_ascii);
+        self.any_odd = any_odd;
     }
 
-    /// Writes down the lines that end here; `begun` is what was counted before the line that is begun.
+    /// Writes down the lines that end here; `begun` is the line that has begun before.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
-    fn write_lines(&self, start: usize, backslashes: &[u64; WORDS], begun: &mut Counted, ends: &mut Vec<u32>) {
-        let mut words = self.has_newline;
+    fn write_lines(&self, start: usize, backslashes: &[u64; WORDS], begun: &mut Begun, ends: &mut Vec<u32>) {
+        let (mut words, mut from) = (self.has_newline, 0);
         while words != 0 {
             let word = words.trailing_zeros() as usize;
             let place = u32::try_from(start + word * BYTES).expect("blocks are shorter");
             let mut newlines = self.newlines[word];
             while newlines != 0 {
                 let line = (newlines & newlines.wrapping_neg()) - 1;
-                let bits = [self.opening[word], self.closing[word], self.odd[word], backslashes[word]];
-                let counted = self.before[word].and(bits.map(|bits| bits & line));
-                let is_uneven = u32::from(counted.uneven != begun.uneven);
-                let has_backslash = u32::from(counted.backslashes != begun.backslashes);
-                let end = place + newlines.trailing_zeros();
-                ends.push(end | is_uneven << PLACE_BITS | has_backslash << (PLACE_BITS + 1));
-                *begun = counted;
+                let (opening, closing) = (self.opening[word] & line, self.closing[word] & line);
+                let counted = self.before[word].and(opening, closing, backslashes[word] & line);
+                let bit = newlines.trailing_zeros();
+                if self.any_odd != 0 {
+                    let until = word * BYTES + bit as usize;
+                    begun.is_odd |= self.is_odd(from..until);
+                    from = until;
+                }
+                let end = place + bit;
+                let (is_even, has_backslash) = counted.since(begun.counted);
+                let is_uneven = u32::from(begun.is_odd || !is_even);
+                ends.push(end | is_uneven << PLACE_BITS | u32::from(has_backslash) << (PLACE_BITS + 1));
+                *begun = Begun { counted, is_odd: false };
                 newlines &= newlines - 1;
             }
             words &= words - 1;
         }
+        if self.any_odd != 0 {
+            begun.is_odd |= self.is_odd(from..WORDS * BYTES);
+        }
+    }
+
+    /// Whether there is something odd in a part.
+    #[cold]
+    fn is_odd(&self, part: Range<usize>) -> bool {
+        part.into_iter().any(|at| self.odd[at / BYTES] >> (at % BYTES) & 1 == 1)
     }
 
     /// Gathers the words that are not all ASCII.

@@ -100,6 +100,15 @@ pub(super) struct Scan<'s> {
     bytes_told: Cell<u64>,
 }
 
+/// The memory that one segment after the other is read with.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    buffer: Buffer,
+    marks: Marks,
+    /// Of a block's lines.
+    may_match: Vec<bool>,
+}
+
 /// Takes what is found; it may end the scan.
 pub(super) trait Take {
     /// Takes a record.
@@ -149,7 +158,7 @@ impl<'s> Scan<'s> {
     pub(super) fn forwards(
         &self,
         coverage: &mut Coverage,
-        buffer: &mut Buffer,
+        scratch: &mut Scratch,
         take: &mut dyn Take,
     ) -> ControlFlow<()> {
         let range = self.asked.filter.range();
@@ -160,9 +169,9 @@ impl<'s> Scan<'s> {
                 return ControlFlow::Continue(());
             }
         }
-        self.search(coverage, buffer, |coverage, buffer| {
+        self.search(coverage, scratch, |coverage, Scratch { buffer, marks, may_match }| {
             let mut lines = Direction::Forwards(self.open.forwards(self.span, buffer)?);
-            self.read(&mut lines, &|nth| nth, coverage, take)
+            self.read(&mut lines, &|nth| nth, (marks, may_match), coverage, take)
         })
     }
 
@@ -170,15 +179,15 @@ impl<'s> Scan<'s> {
     pub(super) fn backwards(
         &self,
         coverage: &mut Coverage,
-        buffer: &mut Buffer,
+        scratch: &mut Scratch,
         take: &mut dyn Take,
     ) -> ControlFlow<()> {
-        self.search(coverage, buffer, |coverage, buffer| {
+        self.search(coverage, scratch, |coverage, Scratch { buffer, marks, may_match }| {
             let count = self.open.count_lines(self.span)?;
             match self.open.backwards(self.span, buffer) {
                 Some(lines) => {
                     let index = |nth: u64| count.saturating_sub(nth + 1);
-                    self.read(&mut Direction::Backwards(lines), &index, coverage, take)
+                    self.read(&mut Direction::Backwards(lines), &index, (marks, may_match), coverage, take)
                 }
                 None => Err(io::Error::other("it was compressed while it was read")),
             }
@@ -190,17 +199,17 @@ impl<'s> Scan<'s> {
     fn search(
         &self,
         total: &mut Coverage,
-        buffer: &mut Buffer,
-        read: impl FnOnce(&mut Coverage, &mut Buffer) -> io::Result<ControlFlow<()>>,
+        scratch: &mut Scratch,
+        read: impl FnOnce(&mut Coverage, &mut Scratch) -> io::Result<ControlFlow<()>>,
     ) -> ControlFlow<()> {
         let _unpacking = unpacking(&self.open);
         let mut coverage = Coverage { searched: 1, ..Coverage::default() };
-        let read = match self.is_in_scope(buffer) {
+        let read = match self.is_in_scope(&mut scratch.buffer) {
             Ok(false) => return ControlFlow::Continue(()),
             Ok(true) => {
                 // All that there are have been counted where everything is in the scope.
                 coverage.segments = u64::from(*self.asked.filter.scope() != Scope::All);
-                read(&mut coverage, buffer)
+                read(&mut coverage, scratch)
             }
             Err(error) => {
                 coverage.searched = 0;
@@ -268,6 +277,7 @@ impl<'s> Scan<'s> {
         &self,
         lines: &mut Direction<'_>,
         index: &dyn Fn(u64) -> u64,
+        (marks, may_match): (&mut Marks, &mut Vec<bool>),
         coverage: &mut Coverage,
         take: &mut dyn Take,
     ) -> io::Result<ControlFlow<()>> {
@@ -277,7 +287,6 @@ impl<'s> Scan<'s> {
         let is_glance_enough = self.depth == Depth::Look && filter.is_by_event() && self.asked.after.is_none();
         // Whether records are asked for of the job and workspace of lines that pass the look.
         let (mut likeness, mut is_whose) = (Likeness::default(), false);
-        let (mut marks, mut may_match) = (Marks::default(), Vec::new());
         while let Some(block) = lines.next_block()? {
             coverage.bytes += block.bytes;
             if is_plain {
@@ -286,8 +295,8 @@ impl<'s> Scan<'s> {
             let mut count = 0;
             let damage = match block.content {
                 Content::Lines(bytes) => {
-                    let sight = Sight::of(bytes, &mut marks);
-                    filter.sift(bytes, sight.marks().lines(), &mut may_match);
+                    let sight = Sight::of(bytes, marks);
+                    filter.sift(bytes, sight.marks().lines(), may_match);
                     count = sight.marks().count();
                     for nth in 0..count {
                         let number = if is_forwards { nth } else { count - nth - 1 };

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use super::filter::{Filter, Place, Scope};
-use super::lines::{Bounds, Buffer};
+use super::lines::Bounds;
 use super::listing::{Listing, Segment, Sources};
 use super::record::{Damage, Record};
-use super::scan::{Asked, Depth, Scan, Take};
+use super::scan::{Asked, Depth, Scan, Scratch, Take};
 use super::sorted::{Key, Order, Sorted, Sorter, Spool};
 use super::stream::{self, Stream};
 use crate::record::{DAY_MS, Opened, Timestamp};
@@ -276,9 +276,9 @@ impl<'s> Search<'s> {
         let (next, is_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
             let mut taker = Taker { state: new(), glance: &glance, found: &found, is_ended: &is_ended };
-            let (mut coverage, mut buffer) = (Coverage::default(), Buffer::default());
+            let (mut coverage, mut scratch) = (Coverage::default(), Scratch::default());
             while let Some(number) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.scan((*number, depth, Reading::Forwards), &mut coverage, &mut buffer, &mut taker).is_break() {
+                if self.scan((*number, depth, Reading::Forwards), &mut coverage, &mut scratch, &mut taker).is_break() {
                     is_ended.store(true, Ordering::Relaxed);
                 }
                 if is_ended.load(Ordering::Relaxed) || self.is_stopped() {
@@ -352,8 +352,8 @@ impl<'s> Search<'s> {
     /// hold an earlier one.
     fn first(&self, order: Order, limit: usize) -> io::Result<(Sorted, Coverage)> {
         let (spool, listing) = (Spool::default(), self.asked.listing);
-        let (mut sorter, mut coverage, mut buffer) =
-            (Sorter::new(order, Some(limit), self.share_bytes()), self.coverage(), Buffer::default());
+        let (mut sorter, mut coverage, mut scratch) =
+            (Sorter::new(order, Some(limit), self.share_bytes()), self.coverage(), Scratch::default());
         // By how early the first record of a segment can be in the order: first by its name, then by its lines.
         let mut promising = BinaryHeap::new();
         for segment in self.candidates() {
@@ -390,7 +390,7 @@ impl<'s> Search<'s> {
             // To end early is no reason to end the search.
             let is_backwards = is_bounded && order == Order::Descending;
             let reading = if is_backwards { Reading::Backwards } else { Reading::Forwards };
-            let _ended = self.scan((segment, Depth::Whole, reading), &mut coverage, &mut buffer, &mut take);
+            let _ended = self.scan((segment, Depth::Whole, reading), &mut coverage, &mut scratch, &mut take);
             if let Some(error) = failed {
                 return Err(error);
             }
@@ -407,14 +407,14 @@ impl<'s> Search<'s> {
         &self,
         (number, depth, reading): (u32, Depth, Reading),
         coverage: &mut Coverage,
-        buffer: &mut Buffer,
+        scratch: &mut Scratch,
         take: &mut dyn Take,
     ) -> ControlFlow<()> {
         let scanned = Scan::open(&self.asked, number, depth, coverage);
         let (flow, bytes) = scanned.map_or((ControlFlow::Continue(()), 0), |scan| {
             let flow = match reading {
-                Reading::Forwards => scan.forwards(coverage, buffer, take),
-                Reading::Backwards => scan.backwards(coverage, buffer, take),
+                Reading::Forwards => scan.forwards(coverage, scratch, take),
+                Reading::Backwards => scan.backwards(coverage, scratch, take),
             };
             (flow, scan.bytes_told())
         });

@@ -361,6 +361,9 @@ struct Range<'a> {
 impl Read for Range<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let size = to_usize(self.end.saturating_sub(self.at)).min(buffer.len());
+        if size == 0 {
+            return Ok(0);
+        }
         let some = self.file.read_at(&mut buffer[..size], self.at)?;
         self.at += to_u64(some);
         Ok(some)
