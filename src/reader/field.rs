@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::error::FilterError;
 use super::record::Record;
 use super::skim::Skim;
@@ -181,8 +183,19 @@ impl Field {
     /// a key of the path is there more than once in one object.
     ///
     /// **Complexity**: linear in the bytes of `meta`.
-    pub fn each<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, mut found: impl FnMut(Value<'v>)) -> bool {
-        self.walk(record, place, |value| {
+    pub fn each<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, found: impl FnMut(Value<'v>)) -> bool {
+        self.each_before(None, record, place, found)
+    }
+
+    /// As `each`; the end of the path's first key as lines spell it, with the quote behind it, spares the way to where it is no more.
+    pub(super) fn each_before<'v>(
+        &self,
+        first_key: Option<&Finder<'_>>,
+        record: &'v Record<'_>,
+        place: &Place<'v>,
+        mut found: impl FnMut(Value<'v>),
+    ) -> bool {
+        self.walk(first_key, record, place, |value| {
             if let Some(value) = value {
                 found(value);
             }
@@ -199,7 +212,7 @@ impl Field {
     /// As [`Field::last`], and whether the record is ambiguous.
     pub(super) fn last_of<'v>(&self, record: &'v Record<'_>, place: &Place<'v>) -> (Option<Value<'v>>, bool) {
         let mut last = None;
-        let is_ambiguous = self.walk(record, place, |value| last = value);
+        let is_ambiguous = self.walk(None, record, place, |value| last = value);
         (last, is_ambiguous)
     }
 
@@ -231,7 +244,13 @@ impl Field {
     }
 
     /// As `each`; nothing is handed over where a key of the path is there again, so that what came before no longer counts.
-    fn walk<'v>(&self, record: &'v Record<'_>, place: &Place<'v>, mut found: impl FnMut(Option<Value<'v>>)) -> bool {
+    fn walk<'v>(
+        &self,
+        first_key: Option<&Finder<'_>>,
+        record: &'v Record<'_>,
+        place: &Place<'v>,
+        mut found: impl FnMut(Option<Value<'v>>),
+    ) -> bool {
         let string = |text: &'v str| Value::String(Cow::Borrowed(text));
         found(Some(match self {
             Self::Ts => Value::String(record.ts.to_string().into()),
@@ -246,7 +265,8 @@ impl Field {
             // No value lies so deep.
             Self::Meta(steps) if steps.len() > PATH_MAX => return false,
             Self::Meta(steps) => {
-                let mut walk = Walk { skim: Skim::over(record.meta, record.strings), found, is_ambiguous: false };
+                let skim = Skim::over(record.meta, record.strings);
+                let mut walk = Walk { skim, first_key, found, is_ambiguous: false };
                 // A record's `meta` is JSON; of what is none, what was found before it ended counts.
                 let _whole = walk.to(steps);
                 return walk.is_ambiguous;
@@ -312,20 +332,22 @@ impl Step {
 }
 
 /// A way through `meta` to the values at a path.
-struct Walk<'v, F> {
+struct Walk<'v, 'k, F> {
     skim: Skim<'v>,
+    /// What finds the end of the first key of a path, until it is entered.
+    first_key: Option<&'k Finder<'k>>,
     found: F,
     is_ambiguous: bool,
 }
 
-impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
+impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, '_, F> {
     /// Goes over the value that begins here, handing over what lies in it at the path. It goes as deep as the value,
     /// which nests at most 128 levels, however long the path.
     fn to(&mut self, path: &[Step]) -> Option<()> {
         match (path, self.skim.peek()?) {
             ([], _) => (self.found)(Some(self.skim.value()?)),
             ([Step::Key(name), rest @ ..], b'{') => {
-                let mut times = 0;
+                let (first_key, mut times) = (self.first_key.take(), 0);
                 let mut more = self.skim.enter();
                 while more {
                     if self.skim.key()?.is(name) {
@@ -335,6 +357,10 @@ impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, F> {
                             (self.found)(None);
                         }
                         self.to(rest)?;
+                        // Nothing else is on the way then.
+                        if first_key.is_some_and(|key| self.skim.lacks(key)) {
+                            return Some(());
+                        }
                     } else {
                         self.skim.skip()?;
                     }

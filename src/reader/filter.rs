@@ -3,7 +3,7 @@
 //! A filter is asked twice. [`Filter::may_match`] looks at a line's bytes and throws away most of those that cannot
 //! match, never one that does; [`Filter::matches`] then has the record.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 pub use super::error::FilterError;
 pub use super::field::Place;
 use super::field::{Field, Step, Value};
-use super::marks::MarkedLine;
+use super::marks::Marks;
 use super::number::Decimal;
 use super::record::{Record, canonical_ts};
 use super::skim::Skim;
@@ -76,10 +76,12 @@ pub struct Filter {
     words: Vec<Word>,
     /// What a line must hold to spell what is asked for in another way: only `\u` spells a character that has no shorter escape.
     escape: Finder<'static>,
-    /// Of each list, a line without such an escape must hold at least one to match.
-    needles: Vec<Vec<Finder<'static>>>,
-    /// So many of these are about members; the others are about conditions.
-    of_members: usize,
+    /// What is asked of members: of each list, a line without such an escape must hold at least one to match.
+    of_members: Vec<Vec<Finder<'static>>>,
+    /// What conditions ask: it must hold each of these.
+    needles: Vec<Finder<'static>>,
+    /// See [`Condition::first_key`], of each condition.
+    first_keys: Vec<Option<Finder<'static>>>,
 }
 
 impl Filter {
@@ -89,10 +91,8 @@ impl Filter {
         let words = criteria.texts.iter().flat_map(|text| text.split_whitespace()).map(Word::new).collect();
         let lists = [&criteria.events, &criteria.jobs, &criteria.workspaces];
         let strings = lists.into_iter().filter(|list| (1..=NEEDLES_MAX).contains(&list.len()));
-        let mut needles: Vec<_> =
-            strings.map(|list| list.iter().map(|text| needle(&format!("\"{text}\""))).collect()).collect();
-        let of_members = needles.len();
-        needles.extend(criteria.conditions.iter().flat_map(Condition::needles).map(|text| vec![needle(&text)]));
+        let of_members = strings.map(|list| list.iter().map(|text| needle(&format!("\"{text}\""))).collect()).collect();
+        let needles = criteria.conditions.iter().flat_map(Condition::needles).map(|text| needle(&text)).collect();
         let start = criteria.since.unwrap_or(Timestamp::from_millis(0));
         let range = match criteria.until.map(Timestamp::millis) {
             None => start..=Timestamp::MAX,
@@ -104,7 +104,8 @@ impl Filter {
         let is_plain =
             texts.map(String::as_str).chain(criteria.conditions.iter().flat_map(Condition::texts)).all(is_plain);
         let escape = needle(if is_plain { "\\u" } else { "\\" });
-        Self { criteria, range, words, escape, needles, of_members }
+        let first_keys = criteria.conditions.iter().map(Condition::first_key).collect();
+        Self { criteria, range, words, escape, of_members, needles, first_keys }
     }
 
     /// Whether a record is asked for.
@@ -120,8 +121,8 @@ impl Filter {
             return None;
         }
         let mut is_ambiguous = false;
-        for condition in conditions {
-            let (holds, is_repeated) = condition.answer(record, place);
+        for (condition, first_key) in conditions.iter().zip(&self.first_keys) {
+            let (holds, is_repeated) = condition.answer(first_key.as_ref(), record, place);
             if !holds {
                 return None;
             }
@@ -154,23 +155,22 @@ impl Filter {
     }
 
     /// Tells of each line of a block whether it might match, members apart; nothing is told if all lines might.
-    pub(super) fn sift(&self, block: &[u8], lines: impl Iterator<Item = MarkedLine>, may_match: &mut Vec<bool>) {
+    pub(super) fn sift(&self, block: &[u8], marks: &Marks, may_match: &mut Vec<bool>) {
         may_match.clear();
-        if self.needles.len() > self.of_members || !self.words.is_empty() {
-            let mut ahead = self.ahead(block);
-            may_match.extend(lines.map(|line| {
-                let range = line.start..line.end;
-                // Few lines have backslashes, fewer escapes of this kind: none is looked for behind the line.
-                ahead.may_hold(range.clone(), self.of_members)
-                    || line.has_backslash && self.may_be_escaped(&block[range])
-            }));
+        if self.needles.is_empty() && self.words.is_empty() {
+            return;
         }
-    }
-
-    /// Begins to look for what is asked for in lines that stand one behind another.
-    fn ahead<'a>(&'a self, lines: &'a [u8]) -> Ahead<'a> {
-        let count = self.needles.iter().map(Vec::len).sum::<usize>() + self.words.len();
-        Ahead { filter: self, lines, next: vec![None; count] }
+        may_match.resize(marks.count(), true);
+        for needle in &self.needles {
+            keep(block, marks, may_match, |rest| needle.find(rest));
+        }
+        for word in &self.words {
+            keep(block, marks, may_match, |rest| word.find_start(rest));
+        }
+        for (may_match, line) in may_match.iter_mut().zip(marks.lines()) {
+            // Few lines have backslashes, fewer escapes of this kind: none is looked for behind the line.
+            *may_match = *may_match || line.has_backslash && self.may_be_escaped(&block[line.start..line.end]);
+        }
     }
 
     /// Whether a line may spell what is looked for in another way.
@@ -224,8 +224,11 @@ impl Filter {
         if canonical_ts(line).is_some_and(|start| !self.range.contains(&start.at)) {
             return false;
         }
-        let mut ahead = self.ahead(line);
-        ahead.may_hold(0..line.len(), 0) || self.may_be_escaped(line)
+        let is_there = |needle: &Finder<'_>| needle.find(line).is_some();
+        let holds_all = self.of_members.iter().all(|any| any.iter().any(is_there))
+            && self.needles.iter().all(is_there)
+            && self.words.iter().all(|word| word.find_start(line).is_some());
+        holds_all || self.may_be_escaped(line)
     }
 
     /// The instants at which a record may match, both ends included; empty if there are none.
@@ -251,35 +254,6 @@ impl Filter {
     }
 }
 
-/// Lines that stand one behind another, and where the next of them is that holds what is looked for: most are passed over without a
-/// search of their own.
-#[derive(Debug)]
-struct Ahead<'a> {
-    filter: &'a Filter,
-    lines: &'a [u8],
-    /// The place of each needle and then of each word behind all lines that were asked about; the end if there is none.
-    next: Vec<Option<usize>>,
-}
-
-impl Ahead<'_> {
-    /// Whether a line holds what is looked for, the first few lists of needles apart.
-    fn may_hold(&mut self, line: Range<usize>, lists: usize) -> bool {
-        let Self { filter: Filter { needles, words, .. }, lines, next, .. } = self;
-        let (known, needles) = needles.split_at(lists);
-        let mut at = known.iter().map(Vec::len).sum::<usize>();
-        let holds_needles = needles.iter().all(|any| {
-            let first = at;
-            at += any.len();
-            any.iter().zip(&mut next[first..]).any(|(needle, next)| is_in(lines, &line, next, |rest| needle.find(rest)))
-        });
-        holds_needles
-            && words
-                .iter()
-                .zip(&mut next[at..])
-                .all(|(word, next)| is_in(lines, &line, next, |rest| word.find_start(rest)))
-    }
-}
-
 /// Whether a value is wanted; a list without any wants all.
 fn is_any(wanted: &[String], value: &str) -> bool {
     wanted.is_empty() || wanted.iter().any(|text| text == value)
@@ -290,12 +264,18 @@ fn is_plain(text: &str) -> bool {
     !text.contains(|char: char| matches!(char, '"' | '\\' | '/') || char.is_ascii_control())
 }
 
-/// Whether something begins in a line; `next` is where it is next, once it was looked for.
-fn is_in(lines: &[u8], line: &Range<usize>, next: &mut Option<usize>, find: impl Fn(&[u8]) -> Option<usize>) -> bool {
-    let known = next.filter(|next| *next >= line.start);
-    let at = known.unwrap_or_else(|| find(&lines[line.start..]).map_or(lines.len(), |at| line.start + at));
-    *next = Some(at);
-    at < line.end
+/// Of the lines of a block that are left, leaves those in which something is found. Most are passed over without a search of their own.
+#[inline]
+fn keep(block: &[u8], marks: &Marks, left: &mut [bool], find: impl Fn(&[u8]) -> Option<usize>) {
+    // Where it is next, once it was looked for.
+    let mut next = None;
+    for (number, left) in left.iter_mut().enumerate().filter(|(_, left)| **left) {
+        let line = marks.line(number);
+        let known = next.filter(|next| *next >= line.start);
+        let at = known.unwrap_or_else(|| find(&block[line.start..]).map_or(block.len(), |at| line.start + at));
+        next = Some(at);
+        *left = at < line.end;
+    }
 }
 
 /// Lists longer than this are left to `matches`: looking for each would take longer than reading the record.
@@ -419,17 +399,26 @@ impl Condition {
     /// Whether it holds for a record.
     #[must_use]
     pub fn holds(&self, record: &Record<'_>, place: &Place<'_>) -> bool {
-        self.answer(record, place).0
+        self.answer(None, record, place).0
     }
 
-    /// As `holds`, and whether that hangs on a key that is there more than once.
-    fn answer(&self, record: &Record<'_>, place: &Place<'_>) -> (bool, bool) {
+    /// As `holds`, and whether that hangs on a key that is there more than once; with what [`Field::each_before`] wants.
+    fn answer(&self, first_key: Option<&Finder<'_>>, record: &Record<'_>, place: &Place<'_>) -> (bool, bool) {
         let (mut is_there, mut is_met) = (false, false);
-        let is_ambiguous = self.field.each(record, place, |value| {
+        let is_ambiguous = self.field.each_before(first_key, record, place, |value| {
             is_there = true;
             is_met = is_met || self.test.is_met(&value);
         });
         (if self.test == Test::Missing { !is_there } else { is_met }, is_ambiguous)
+    }
+
+    /// The end of its path's first key as lines spell it, with the quote behind it.
+    fn first_key(&self) -> Option<Finder<'static>> {
+        let Field::Meta(steps) = &self.field else { return None };
+        match steps.first()? {
+            Step::Key(key) => Some(needle(&format!("{key}\""))),
+            Step::Item(_) => None,
+        }
     }
 
     /// The texts in it that lines may spell.
@@ -528,7 +517,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reader::spelling::{Json, Model, Spelling, any_model, any_string};
+    use crate::reader::marks::Strings;
+    use crate::reader::spelling::{Json, Model, Spelling, any_model, any_string, damaged};
 
     const HERE: Place<'_> = Place { segment: "1/audit-3_20260128T091244.381Z.jsonl", index: 7, rank: 3 };
     const LINE: &str = concat!(
@@ -873,13 +863,33 @@ mod tests {
         ) {
             let filter = Filter::new(criteria);
             let lines: Vec<_> = models.iter().map(|model| model.spell(&mut Spelling::random(seed)) + "\n").collect();
-            let block = lines.concat();
-            let (mut ahead, mut start) = (filter.ahead(block.as_bytes()), 0);
-            for line in &lines {
-                let at = start..start + line.len() - 1;
-                start += line.len();
-                let alone = filter.ahead(line.as_bytes()).may_hold(0..at.len(), 0);
-                prop_assert_eq!(ahead.may_hold(at, 0), alone, "{}", line);
+            let (block, mut marks, mut may_match) = (lines.concat(), Marks::default(), Vec::new());
+            marks.read(block.as_bytes());
+            filter.sift(block.as_bytes(), &marks, &mut may_match);
+            // Alone, members are asked for, too.
+            let alone = Filter { of_members: Vec::new(), range: Timestamp::from_millis(0)..=Timestamp::MAX, ..filter };
+            for (number, line) in lines.iter().enumerate() {
+                let may_match = may_match.get(number).is_none_or(|may_match| *may_match);
+                prop_assert_eq!(may_match, alone.may_match(line.trim_end().as_bytes()), "{}", line);
+            }
+        }
+
+        #[test]
+        fn what_spares_a_way_changes_no_answer(condition in any_condition(), model in any_model(), seed: u64, hurts: [u64; 8]) {
+            let condition = Condition::parse(&condition).unwrap();
+            let first_key = condition.first_key();
+            let [mut plain, mut spelt] = [const { String::new() }; 2];
+            Spelling::canonical().value(&model.meta, &mut plain);
+            Spelling::random(seed).value(&model.meta, &mut spelt);
+            let hurt = |seed| String::from_utf8(damaged(plain.clone().into_bytes(), seed)).ok();
+            let hurt: Vec<_> = hurts.into_iter().filter_map(hurt).collect();
+            for meta in [&plain, &spelt].into_iter().chain(&hurt).filter(|meta| !meta.contains('\n')) {
+                let (block, mut marks) = (format!("{{\"meta\":{meta}}}\n"), Marks::default());
+                marks.read(block.as_bytes());
+                let record = Record { meta, ..Record::parse(LINE.as_bytes()).unwrap() };
+                let helped = Record { strings: Strings::at(&marks, &marks.line(0), 8), ..record.clone() };
+                let answer = condition.answer(first_key.as_ref(), &helped, &HERE);
+                prop_assert_eq!(answer, condition.answer(None, &record, &HERE), "{}", meta);
             }
         }
 

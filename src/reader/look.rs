@@ -114,7 +114,7 @@ impl Likeness {
             message: message.text(text),
             meta: &text[meta..text.len() - 1],
             is_compact: false,
-            strings: Strings::at(sight.marks, at.start + meta),
+            strings: Strings::at(sight.marks, at, at.start + meta),
         }
     }
 }
@@ -165,7 +165,9 @@ impl Part {
         'quotes: loop {
             let end = sight.marks.quote_from(at.start + from) - at.start;
             let mut value = line.get(from..end)?;
-            while let Some(backslash) = memchr::memchr(b'\\', value) {
+            while at.has_backslash
+                && let Some(backslash) = memchr::memchr(b'\\', value)
+            {
                 is_escaped = true;
                 match value.get(backslash + 1..)?.split_first() {
                     None => {

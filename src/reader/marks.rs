@@ -97,11 +97,18 @@ impl Marks {
 pub(super) struct Strings<'b> {
     /// The block's, and where the text begins in it.
     seen: Option<(&'b Marks, usize)>,
+    has_no_backslash: bool,
 }
 
 impl<'b> Strings<'b> {
-    pub(super) fn at(marks: &'b Marks, start: usize) -> Self {
-        Self { seen: Some((marks, start)) }
+    /// Those of a text in a line, which begins there in the block.
+    pub(super) fn at(marks: &'b Marks, line: &MarkedLine, start: usize) -> Self {
+        Self { seen: Some((marks, start)), has_no_backslash: !line.has_backslash }
+    }
+
+    /// Whether it is known that each string is spelt as its value.
+    pub(super) fn has_no_escape(self) -> bool {
+        self.has_no_backslash
     }
 
     /// Where the string ends that begins at a place in the text, behind its quote, if that is near and no escape is in it.

@@ -296,7 +296,7 @@ impl<'s> Scan<'s> {
             let damage = match block.content {
                 Content::Lines(bytes) => {
                     let sight = Sight::of(bytes, marks);
-                    filter.sift(bytes, sight.marks().lines(), may_match);
+                    filter.sift(bytes, sight.marks(), may_match);
                     count = sight.marks().count();
                     for nth in 0..count {
                         let number = if is_forwards { nth } else { count - nth - 1 };

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem::Finder;
+
 use super::field::Value;
 use super::marks::Strings;
 use crate::record::json::{Scanner, Text};
@@ -62,6 +64,13 @@ impl<'j> Skim<'j> {
         self.at += 1;
         self.skip_space();
         Some(key)
+    }
+
+    /// Whether it is known that no string in the rest is, or ends with, what stands in what is looked for before a quote.
+    #[inline]
+    pub(super) fn lacks(&self, string_end: &Finder<'_>) -> bool {
+        self.strings.has_no_escape()
+            && self.text.as_bytes().get(self.at..).is_none_or(|rest| string_end.find(rest).is_none())
     }
 
     /// Takes the value that begins here, as it is spelt.
@@ -275,7 +284,7 @@ mod tests {
                     let block = [b"{\"before\":", hurt.as_bytes(), b"\\\"}\n\"behind\"\n"].concat();
                     let mut marks = Marks::default();
                     marks.read(&block);
-                    let [alone, helped] = [Strings::default(), Strings::at(&marks, 10)].map(|strings| {
+                    let [alone, helped] = [Strings::default(), Strings::at(&marks, &marks.line(0), 10)].map(|strings| {
                         let mut found = Vec::new();
                         (all(&mut Skim::over(&hurt, strings), &mut found), found)
                     });
