@@ -20,11 +20,11 @@ const SEARCHES_MAX: usize = 2;
 /// Exports at once. They wait for those who take them, so they have places of their own once they have found all.
 const EXPORTS_MAX: usize = 4;
 /// What a search may take beside its answer: enough for two threads.
-pub(crate) const SEARCH_BYTES_MAX: usize = 12 << 20;
+pub(crate) const SEARCH_BYTES_MAX: usize = 25 << 19;
 /// Streams at once.
 pub(crate) const STREAMS_MAX: usize = 32;
 /// Answers that are there as a whole and are being sent.
-const ANSWERS_BYTES_MAX: usize = 7 << 20;
+const ANSWERS_BYTES_MAX: usize = 6 << 20;
 /// Records with longer lines are encoded one at a time.
 pub(crate) const LONG_BYTES: usize = 128 << 10;
 /// Requests that wait for their turn.

@@ -864,7 +864,7 @@ mod tests {
             let filter = Filter::new(criteria);
             let lines: Vec<_> = models.iter().map(|model| model.spell(&mut Spelling::random(seed)) + "\n").collect();
             let (block, mut marks, mut may_match) = (lines.concat(), Marks::default(), Vec::new());
-            marks.read(block.as_bytes());
+            prop_assert!(marks.read(block.as_bytes()));
             filter.sift(block.as_bytes(), &marks, &mut may_match);
             // Alone, members are asked for, too.
             let alone = Filter { of_members: Vec::new(), range: Timestamp::from_millis(0)..=Timestamp::MAX, ..filter };
@@ -885,7 +885,7 @@ mod tests {
             let hurt: Vec<_> = hurts.into_iter().filter_map(hurt).collect();
             for meta in [&plain, &spelt].into_iter().chain(&hurt).filter(|meta| !meta.contains('\n')) {
                 let (block, mut marks) = (format!("{{\"meta\":{meta}}}\n"), Marks::default());
-                marks.read(block.as_bytes());
+                prop_assert!(marks.read(block.as_bytes()));
                 let record = Record { meta, ..Record::parse(LINE.as_bytes()).unwrap() };
                 let helped = Record { strings: Strings::at(&marks, &marks.line(0), 8), ..record.clone() };
                 let answer = condition.answer(first_key.as_ref(), &helped, &HERE);

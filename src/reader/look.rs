@@ -27,10 +27,9 @@ pub(super) struct Sight<'b> {
 }
 
 impl<'b> Sight<'b> {
-    /// Sees the whole block at once.
-    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks) -> Self {
-        marks.read(bytes);
-        Self { bytes, marks }
+    /// Sees the whole block at once; `None` if it has too many lines for that.
+    pub(super) fn of(bytes: &'b [u8], marks: &'b mut Marks) -> Option<Self> {
+        marks.read(bytes).then_some(Self { bytes, marks })
     }
 
     /// What was seen of its lines.
@@ -266,7 +265,7 @@ mod tests {
     fn looks(likeness: &mut Likeness, line: &[u8], check: impl Fn(Option<Record<'_>>)) {
         for (before, behind) in [(&b""[..], &b""[..]), (b"{\"}\n\n", b"}\n"), (b"\xff\n", b"{\n")] {
             let (block, mut marks) = ([before, line, b"\n", behind].concat(), Marks::default());
-            let sight = Sight::of(&block, &mut marks);
+            let sight = Sight::of(&block, &mut marks).unwrap();
             let at = sight.marks().lines().find(|at| at.start == before.len()).unwrap();
             let look = likeness.look(&sight, &at).filter(|_| sight.bytes(&at) == line);
             let is_compact = Record::parse(line).is_ok_and(|record| record.is_compact);

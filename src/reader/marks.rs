@@ -41,11 +41,14 @@ impl Default for Marks {
 }
 
 impl Marks {
-    /// Looks at a block of whole lines, each with its newline, of less than 1 GiB.
-    pub(super) fn read(&mut self, block: &[u8]) {
+    /// Looks at a block of whole lines, each with its newline, of less than 1 GiB. `false` if it has so many lines that what is written
+    /// down of them would take too much memory; then not all were seen.
+    #[must_use]
+    pub(super) fn read(&mut self, block: &[u8]) -> bool {
         assert!(block.len() < 1 << PLACE_BITS, "no buffer is so long");
-        dispatch!(self.level, simd => self.seen.read(simd, block));
+        let is_whole = dispatch!(self.level, simd => self.seen.read(simd, block));
         self.is_text = self.seen.is_text(block);
+        is_whole
     }
 
     /// How many lines there are in the block.
@@ -150,7 +153,10 @@ const BACKSLASH: u32 = UNEVEN << 1;
 /// How many bytes are gathered; where there are more, the whole block is looked at again.
 const GATHERED_MAX: usize = 64 << 10;
 
-/// What is written down of a block; none of it shrinks.
+/// About how many lines are written down. In a block with more of them most are no longer than a few bytes: they are no records.
+const LINES_MAX: usize = 32 << 10;
+
+/// What is written down of a block; none of it shrinks. Of the longest one, a line of 2 MiB and what is read at once, it takes 0.9 MiB.
 #[derive(Debug, Default)]
 struct Words {
     /// Where quotes are.
@@ -173,17 +179,16 @@ struct Tile {
     opening: [u64; WORDS],
     closing: [u64; WORDS],
     newlines: [u64; WORDS],
-    /// Control characters but newlines, and brackets that are opened right behind one that was closed.
-    odd: [u64; WORDS],
     /// What was counted before each word, and with the last.
     before: [Counted; WORDS],
     counted: Counted,
     has_newline: u64,
     is_not_ascii: u64,
-    /// Of all words together: hardly any has some.
-    any_odd: u64,
-    /// The last bit is that of a bracket that was closed by the last byte.
+    /// There are control characters but newlines, or brackets that are opened right behind one that was closed: in hardly any.
+    has_odd: bool,
+    /// The last bit is that of a bracket that was closed by the last byte; and by the one before the first.
     closed: u64,
+    closed_before: u64,
 }
 
 /// How many brackets are open, in the lower half, and backslashes were seen, in the upper one; from wherever.
@@ -220,7 +225,7 @@ struct Begun {
 impl Words {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "`dispatch` compiles it for each kind of processor")]
-    fn read<S: Simd>(&mut self, simd: S, block: &[u8]) {
+    fn read<S: Simd>(&mut self, simd: S, block: &[u8]) -> bool {
         let (tiles, rest) = block.as_chunks::<{ WORDS * BYTES }>();
         // Behind the last newline is nothing.
         let mut last = [b' '; WORDS * BYTES];
@@ -236,12 +241,16 @@ impl Words {
         let ((quotes, _), (backslashes, _)) = (self.quotes.as_chunks_mut(), self.backslashes.as_chunks_mut());
         for (bytes, (quotes, backslashes)) in tiles.iter().chain([&last]).zip(quotes.iter_mut().zip(backslashes)) {
             tile.see(simd, bytes, quotes, backslashes);
-            tile.write_lines(start, backslashes, &mut begun, &mut self.ends);
+            tile.write_lines((start, bytes), backslashes, &mut begun, &mut self.ends);
+            if self.ends.len() > LINES_MAX {
+                return false;
+            }
             if self.gathered.len() <= GATHERED_MAX {
                 tile.gather(bytes, &mut self.gathered, &mut self.ends_gathered);
             }
             start += WORDS * BYTES;
         }
+        true
     }
 
     fn is_text(&self, block: &[u8]) -> bool {
@@ -252,10 +261,10 @@ impl Words {
 
 impl Default for Tile {
     fn default() -> Self {
-        let [opening, closing, newlines, odd] = [[0; WORDS]; 4];
+        let [opening, closing, newlines] = [[0; WORDS]; 3];
         let (before, counted) = ([Counted::default(); WORDS], Counted::default());
-        let [has_newline, is_not_ascii, any_odd, closed] = [0; 4];
-        Self { opening, closing, newlines, odd, before, counted, has_newline, is_not_ascii, any_odd, closed }
+        let ([has_newline, is_not_ascii, closed, closed_before], has_odd) = ([0; 4], false);
+        Self { opening, closing, newlines, before, counted, has_newline, is_not_ascii, has_odd, closed, closed_before }
     }
 }
 
@@ -271,7 +280,8 @@ impl Tile {
     ) {
         let (words, _) = bytes.as_chunks::<BYTES>();
         let (mut counted, mut closed) = (self.counted, self.closed);
-        let [mut has_newline, mut is_not_ascii, mut any_odd] = [0; 3];
+        let [mut has_newline, mut is_not_ascii, mut touching] = [0; 3];
+        let mut least = u8x64::splat(simd, u8::MAX);
         for (word, bytes) in words.iter().enumerate() {
             let bytes: u8x64<S> = (*bytes).simd_into(simd);
             quotes[word] = bytes.simd_eq(b'"').to_bitmask();
@@ -279,25 +289,32 @@ impl Tile {
             let brackets = bytes | 0x20;
             let (opening, closing) = (brackets.simd_eq(b'{').to_bitmask(), brackets.simd_eq(b'}').to_bitmask());
             let newlines = bytes.simd_eq(b'\n').to_bitmask();
-            let odd = bytes.simd_lt(b' ').to_bitmask() & !newlines | opening & (closing << 1 | closed >> (BYTES - 1));
+            // What was a newline is the greatest number of all then, and other control characters are the smallest.
+            least = least.min((bytes ^ b'\n') - 1);
+            touching |= opening & (closing << 1 | closed >> (BYTES - 1));
             closed = closing;
             backslashes[word] = bytes.simd_eq(b'\\').to_bitmask();
             has_newline |= u64::from(newlines != 0) << word;
             is_not_ascii |= u64::from(bytes.simd_ge(0x80).to_bitmask() != 0) << word;
-            any_odd |= odd;
             self.before[word] = counted;
             counted = counted.and(opening, closing, backslashes[word]);
             (self.opening[word], self.closing[word], self.newlines[word]) = (opening, closing, newlines);
-            self.odd[word] = odd;
         }
-        (self.counted, self.closed, self.has_newline, self.is_not_ascii) = (counted, closed, has_newline, is_not_ascii);
-        self.any_odd = any_odd;
+        self.has_odd = touching != 0 || least.simd_lt(b' ' - 1).any_true();
+        (self.closed_before, self.closed) = (self.closed, closed);
+        (self.counted, self.has_newline, self.is_not_ascii) = (counted, has_newline, is_not_ascii);
     }
 
     /// Writes down the lines that end here; `begun` is the line that has begun before.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
-    fn write_lines(&self, start: usize, backslashes: &[u64; WORDS], begun: &mut Begun, ends: &mut Vec<u32>) {
+    fn write_lines(
+        &self,
+        (start, bytes): (usize, &[u8; WORDS * BYTES]),
+        backslashes: &[u64; WORDS],
+        begun: &mut Begun,
+        ends: &mut Vec<u32>,
+    ) {
         let (mut words, mut from) = (self.has_newline, 0);
         while words != 0 {
             let word = words.trailing_zeros() as usize;
@@ -308,9 +325,9 @@ impl Tile {
                 let (opening, closing) = (self.opening[word] & line, self.closing[word] & line);
                 let counted = self.before[word].and(opening, closing, backslashes[word] & line);
                 let bit = newlines.trailing_zeros();
-                if self.any_odd != 0 {
+                if self.has_odd {
                     let until = word * BYTES + bit as usize;
-                    begun.is_odd |= self.is_odd(from..until);
+                    begun.is_odd |= self.is_odd(bytes, from..until);
                     from = until;
                 }
                 let end = place + bit;
@@ -322,15 +339,22 @@ impl Tile {
             }
             words &= words - 1;
         }
-        if self.any_odd != 0 {
-            begun.is_odd |= self.is_odd(from..WORDS * BYTES);
+        if self.has_odd {
+            begun.is_odd |= self.is_odd(bytes, from..WORDS * BYTES);
         }
     }
 
-    /// Whether there is something odd in a part.
+    /// Whether there is something odd in a part of a line.
     #[cold]
-    fn is_odd(&self, part: Range<usize>) -> bool {
-        part.into_iter().any(|at| self.odd[at / BYTES] >> (at % BYTES) & 1 == 1)
+    fn is_odd(&self, bytes: &[u8; WORDS * BYTES], part: Range<usize>) -> bool {
+        let is_behind_closed = |at: usize| match at.checked_sub(1) {
+            Some(before) => matches!(bytes[before], b'}' | b']'),
+            None => self.closed_before >> (BYTES - 1) == 1,
+        };
+        part.into_iter().any(|at| match bytes[at] {
+            b'{' | b'[' => is_behind_closed(at),
+            byte => byte < b' ' && byte != b'\n',
+        })
     }
 
     /// Gathers the words that are not all ASCII.
@@ -413,7 +437,7 @@ mod tests {
         fn what_is_seen_at_once_is_what_is_seen_byte_by_byte(blocks in prop::collection::vec(any_block(), 1..4)) {
             let mut marks = Marks::default();
             for block in blocks {
-                marks.read(&block);
+                prop_assert!(marks.read(&block));
                 prop_assert_eq!(marks.lines().collect::<Vec<_>>(), lines(&block));
                 prop_assert_eq!(marks.is_text(), std::str::from_utf8(&block).is_ok());
                 for at in 0..block.len() {
@@ -437,7 +461,7 @@ mod tests {
                 block[word - 2..word].copy_from_slice(&"€".as_bytes()[..2]);
                 block[word + behind] = "€".as_bytes()[2];
                 block.push(b'\n');
-                marks.read(&block);
+                assert!(marks.read(&block));
                 assert_eq!(marks.is_text(), behind == 0);
             }
         }
@@ -449,12 +473,19 @@ mod tests {
         for repeated in [10, GATHERED_MAX / 9, GATHERED_MAX] {
             let mut block = "李小龙".repeat(repeated).into_bytes();
             block.push(b'\n');
-            marks.read(&block);
-            assert!(marks.is_text());
+            assert!(marks.read(&block) && marks.is_text());
             // A character's last byte becomes a letter.
             block[repeated * 9 - 1] = b'a';
-            marks.read(&block);
-            assert!(!marks.is_text());
+            assert!(marks.read(&block) && !marks.is_text());
         }
+    }
+
+    #[test]
+    fn what_is_written_down_of_lines_is_bounded() {
+        let mut marks = Marks::default();
+        assert!(marks.read(&vec![b'\n'; LINES_MAX]));
+        assert!(!marks.read(&vec![b'\n'; 2 << 20]));
+        assert!(marks.seen.ends.capacity() <= 2 * LINES_MAX);
+        assert!(marks.read(b"{}\n") && marks.count() == 1);
     }
 }

@@ -287,7 +287,9 @@ impl<'s> Scan<'s> {
         let is_glance_enough = self.depth == Depth::Look && filter.is_by_event() && self.asked.after.is_none();
         // Whether records are asked for of the job and workspace of lines that pass the look.
         let (mut likeness, mut is_whose) = (Likeness::default(), false);
-        while let Some(block) = lines.next_block()? {
+        while !self.is_stopped()
+            && let Some(block) = lines.next_block()?
+        {
             coverage.bytes += block.bytes;
             if is_plain {
                 self.told(block.bytes);
@@ -295,7 +297,15 @@ impl<'s> Scan<'s> {
             let mut count = 0;
             let damage = match block.content {
                 Content::Lines(bytes) => {
-                    let sight = Sight::of(bytes, marks);
+                    let Some(sight) = Sight::of(bytes, marks) else {
+                        for line in block.lines() {
+                            coverage.lines += 1;
+                            if self.line(&line, index, (&mut likeness, &mut is_whose), coverage, take).is_break() {
+                                return Ok(ControlFlow::Break(()));
+                            }
+                        }
+                        continue;
+                    };
                     filter.sift(bytes, sight.marks(), may_match);
                     count = sight.marks().count();
                     for nth in 0..count {
@@ -338,9 +348,6 @@ impl<'s> Scan<'s> {
             }
             if let Direction::Forwards(lines) = lines {
                 lines.counted(to_u64(count));
-            }
-            if self.is_stopped() {
-                break;
             }
         }
         Ok(ControlFlow::Continue(()))

@@ -283,7 +283,7 @@ mod tests {
                     // Where strings end in the block that it lies in is a help, and changes nothing.
                     let block = [b"{\"before\":", hurt.as_bytes(), b"\\\"}\n\"behind\"\n"].concat();
                     let mut marks = Marks::default();
-                    marks.read(&block);
+                    prop_assert!(marks.read(&block));
                     let [alone, helped] = [Strings::default(), Strings::at(&marks, &marks.line(0), 10)].map(|strings| {
                         let mut found = Vec::new();
                         (all(&mut Skim::over(&hurt, strings), &mut found), found)

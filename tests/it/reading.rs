@@ -238,6 +238,29 @@ fn a_bad_format_or_column_ends_with_2_and_a_caret_under_the_place() {
 
 /// All are told, so that nobody has to look for them; a terminal shows the first, and how to have the rest.
 #[test]
+fn lines_among_more_of_a_few_bytes_than_are_looked_at_at_once_are_found() {
+    let many = 200_000;
+    let mut lines = vec![String::new(); many];
+    lines[0] = line(0, "FIRST", "", &json!({"a": "x"}));
+    lines[many / 2] = line(1, "MIDDLE", "", &json!({"a": "x"}));
+    lines[many / 2 + 1] = "{".to_owned();
+    lines[many - 1] = line(2, "LAST", "", &json!({"a": "x"}));
+    let temp = audit(&lines);
+    let covered = "200,000 lines, 1 damaged, 0 foreign";
+    for args in [&["--order", "asc"][..], &["--limit", "3"], &["--where", "meta.a = x"]] {
+        let output = query(temp.path(), &[args, &["--format", "csv", "--columns", "index,event"]].concat());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(covered) && told.contains("100001"), "{args:?}: {told}");
+        let mut found: Vec<_> = stdout(output).lines().skip(1).map(str::to_owned).collect();
+        found.sort();
+        assert_eq!(found, ["0,FIRST", "100000,MIDDLE", "199999,LAST"], "{args:?}");
+    }
+    let output = binary().args(["facets", "event", "--format", "csv", "--dir"]).arg(temp.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains(covered));
+    assert_eq!(stdout(output).lines().count(), 4);
+}
+
+#[test]
 fn every_damaged_line_is_told_where_stderr_is_no_terminal() {
     let lines: Vec<String> = (0..30).map(|nth| format!("damaged {nth}")).collect();
     let temp = audit(&lines);
