@@ -207,7 +207,8 @@ impl Hour {
     const END: usize = Self::BYTES + Self::MINUTES.len();
 
     /// The time at the start of a line, as [`canonical_ts`] has it.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "what it tells is not written to memory then")]
     pub(super) fn start(&mut self, line: &[u8]) -> Option<LineStart> {
         let end = Self::END;
         let of_this = |line: &[u8]| {
