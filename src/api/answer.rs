@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
@@ -12,9 +14,8 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use super::Console;
 use super::caller::Rows;
-use crate::http::{Problem, Reserved};
+use super::gate::Room;
 use crate::reader::output::Columns;
 
 /// What is handed to the connection at once.
@@ -67,16 +68,12 @@ pub(crate) fn claims(columns: Option<&Columns>) -> [(HeaderName, HeaderValue); 1
     [(AUDIT_CLAIMED, HeaderValue::try_from(claimed.join(", ")).expect("keys and members are plain"))]
 }
 
-/// An answer of JSON that holds some records, and takes room until it is sent.
-///
-/// # Errors
-/// 503 `overloaded`: there is no room.
-pub(crate) fn whole(console: &Console, bytes: Vec<u8>, rows: &Rows) -> Result<Response, Problem> {
-    let reserved = console.gate.answer(bytes.len())?;
-    let mut response = Response::new(Body::new(Parts { bytes: bytes.into(), _reserved: reserved }));
+/// An answer of JSON that holds so many records, and takes room until it is sent.
+pub(crate) fn whole((bytes, room): (Vec<u8>, Room), rows: u64) -> Response {
+    let mut response = Response::new(Body::new(Parts { bytes: bytes.into(), _room: room }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.extensions_mut().insert(rows.clone());
-    Ok(response)
+    response.extensions_mut().insert(Rows(Arc::new(AtomicU64::new(rows))));
+    response
 }
 
 /// An answer of a few bytes.
@@ -88,7 +85,7 @@ pub(crate) fn small(value: &impl Serialize) -> Response {
 
 struct Parts {
     bytes: Bytes,
-    _reserved: Reserved,
+    _room: Room,
 }
 
 impl hyper::body::Body for Parts {

@@ -216,7 +216,7 @@ fn write_facets(names: &[String], mut facets: counts::Facets, searched: &Searche
             out.count_row();
             out.write_all(if nth > 0 { b"," } else { b"" })?;
             let mut bytes = json(&FacetValue { value, kind, count });
-            out.write_record(&mut bytes)?;
+            out.write_value(&mut bytes)?;
         }
         out.write_all(&[b"],\"more\":", &json(&Left { values, records })[..], b"}"].concat())?;
     }
@@ -232,7 +232,7 @@ fn write_histogram(mut histogram: Histogram, out: &mut Out, searched: &Searched)
         out.count_row();
         out.write_all(if nth > 0 { b"," } else { b"" })?;
         let mut bytes = json(&Row { start: start.to_string(), by, count });
-        out.write_record(&mut bytes)?;
+        out.write_value(&mut bytes)?;
     }
     out.write_all(&[b"],\"searched\":", &json(searched)[..], b"}"].concat())
 }

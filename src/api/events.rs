@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::{RawQuery, State};
 use axum::http::Uri;
@@ -15,9 +15,10 @@ use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Array, ArrayBu
 
 use super::Console;
 use super::answer::{self, write_json};
-use super::caller::{Caller, Rows};
+use super::caller::Caller;
 use super::cursor::{self, Cursor};
 use super::filters::{self, FILTERS, ORDER, VIEW};
+use super::gate::{Gate, Room};
 use super::library::View as Snapshot;
 use super::parameters::{Kind, Parameter, Parameters, bad};
 use super::search::{self, Searched};
@@ -147,8 +148,8 @@ pub(super) async fn page(
     let claims = answer::claims(asked.columns.as_ref());
     let turn = console.gate.search().await?;
     let asking = Arc::clone(&console);
-    let (bytes, rows) = search::run(turn, move |is_stopped| asked.answer(&asking, is_stopped)).await?;
-    Ok((claims, answer::whole(&console, bytes, &rows)?).into_response())
+    let (body, count) = search::run(turn, move |is_stopped| asked.answer(&asking, is_stopped)).await?;
+    Ok((claims, answer::whole(body, count)).into_response())
 }
 
 /// What a page is asked for.
@@ -196,7 +197,8 @@ impl Asked {
         Ok(Self { criteria, columns, order, limit, offset, at, fingerprint, after })
     }
 
-    fn answer(self, console: &Console, is_stopped: &AtomicBool) -> Result<(Vec<u8>, Rows), Problem> {
+    /// The page, the room that it takes, and how many records are on it.
+    fn answer(self, console: &Console, is_stopped: &AtomicBool) -> Result<((Vec<u8>, Room), u64), Problem> {
         let Self { mut criteria, columns, order, limit, offset, at, fingerprint, after } = self;
         let library = &console.library;
         let (after, snapshot) = after.map_or((None, None), |(after, snapshot)| (Some(after), snapshot));
@@ -216,8 +218,8 @@ impl Asked {
         let kept = snapshot.and_then(|id| Some((id, library.view(id)?)));
         let (snapshot, mut shown) = kept.unwrap_or_else(|| library.take());
         let mut attempt = 1;
-        let Filled { mut body, count, last, has_more, coverage, .. } = loop {
-            let filled = wanted.fill(&shown, library.sources(), is_stopped)?;
+        let Filled { mut body, room, count, last, has_more, coverage, .. } = loop {
+            let filled = wanted.fill(&shown, library.sources(), &console.gate, is_stopped)?;
             if !filled.is_disturbed() || attempt == ATTEMPTS_MAX {
                 break filled;
             }
@@ -233,7 +235,7 @@ impl Asked {
             Cursor { process: console.process, snapshot, asked: at, fingerprint, ts, index, segment }.text()
         });
         finish(&mut body, next, coverage);
-        Ok((body, Rows(Arc::new(AtomicU64::new(count as u64)))))
+        Ok(((body, room), count as u64))
     }
 }
 
@@ -253,6 +255,7 @@ struct Wanted<'w> {
 /// A page that is to be ended.
 struct Filled {
     body: Vec<u8>,
+    room: Room,
     count: usize,
     /// Where the last record lies.
     last: Option<(Timestamp, u64, String)>,
@@ -274,6 +277,7 @@ impl Wanted<'_> {
         &self,
         Snapshot { listing, limits }: &Snapshot,
         sources: &Sources,
+        gate: &Gate,
         is_stopped: &AtomicBool,
     ) -> Result<Filled, Problem> {
         let failed = |error| search::failed(&error);
@@ -289,6 +293,7 @@ impl Wanted<'_> {
             }
         }
         let (mut body, mut count, mut last, mut is_full) = (b"{\"items\":[".to_vec(), 0, None, false);
+        let mut room = gate.room();
         while let Some(line) = sorted.next_line(listing, sources).map_err(failed)? {
             is_full = count == self.limit || body.len() > PAGE_BYTES_MAX;
             if is_full {
@@ -301,14 +306,17 @@ impl Wanted<'_> {
             if count > 0 {
                 body.push(b',');
             }
-            let is_ambiguous = write_item(self.columns, &record, &place, &mut body);
+            let is_ambiguous =
+                gate.long.alone(line.line.len(), || write_item(self.columns, &record, &place, &mut body));
+            room.grow_to(body.len())?;
             coverage.ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
             last = Some((record.ts, line.index, path));
             count += 1;
         }
+        body.shrink_to_fit();
         let segments_lost = search::lost(&sorted, listing, sources);
         coverage.unreadable += segments_lost;
-        Ok(Filled { body, count, last, has_more: is_full || sorted.has_reached_limit(), coverage, segments_lost })
+        Ok(Filled { body, room, count, last, has_more: is_full || sorted.has_reached_limit(), coverage, segments_lost })
     }
 }
 
@@ -341,7 +349,8 @@ pub(super) async fn one(
     let segment = Segment::named(console.library.sources(), segment).ok_or_else(nothing)?;
     let turn = console.gate.search().await?;
     let asking = Arc::clone(&console);
-    let bytes = search::run(turn, move |is_stopped| {
+    let body = search::run(turn, move |is_stopped| {
+        let mut room = asking.gate.room();
         let listing = asking.library.listing();
         let mut alone = Listing::default();
         alone.segments.extend(listing.position(&segment).map(|number| listing.segments[number].clone()));
@@ -352,20 +361,22 @@ pub(super) async fn one(
         let search = search::prepare((asking.library.sources(), &alone), &filter, is_stopped);
         let (found, coverage) = search.each(Vec::new, |found: &mut Vec<Vec<u8>>, hit| {
             let mut item = Vec::new();
-            write_item(columns.as_ref(), hit.record, &hit.place, &mut item);
+            let length = hit.record.line.len();
+            asking.gate.long.alone(length, || write_item(columns.as_ref(), hit.record, &hit.place, &mut item));
+            item.shrink_to_fit();
             found.push(item);
             std::ops::ControlFlow::Break(())
         });
         if let Some(item) = found.into_iter().flatten().next() {
-            return Ok(item);
+            room.grow_to(item.len())?;
+            return Ok((item, room));
         }
         // Of a segment that no record of the scope is known to be in, nobody in it is told that it is there.
         let is_unread = coverage.unreadable > 0 && (is_everybodys || coverage.searched > 0);
         Err(if is_unread { Problem::new(Code::StorageFailed, "its segment can't be read") } else { nothing() })
     })
     .await?;
-    let response = answer::whole(&console, bytes, &Rows(Arc::new(AtomicU64::new(1))))?;
-    Ok((claims, response).into_response())
+    Ok((claims, answer::whole(body, 1)).into_response())
 }
 
 #[cfg(test)]
@@ -382,7 +393,7 @@ mod tests {
     fn fill(library: &Library, shown: &Snapshot, limit: usize) -> (usize, bool, bool) {
         let filter = Filter::new(Criteria::default());
         let wanted = Wanted { filter: &filter, columns: None, order: Order::Ascending, limit, offset: 0, after: None };
-        let filled = wanted.fill(shown, library.sources(), &AtomicBool::new(false)).unwrap();
+        let filled = wanted.fill(shown, library.sources(), &Gate::new(), &AtomicBool::new(false)).unwrap();
         (filled.count, filled.has_more, !filled.is_disturbed())
     }
 

@@ -128,25 +128,29 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     encoder.begin(&mut bytes);
-    out.write_record(&mut bytes)?;
+    out.write_all(&bytes)?;
     for _ in 0..offset {
         if sorted.next_line(listing, sources)?.is_none() {
             break;
         }
     }
     while let Some(length) = sorted.next_bytes() {
-        out.long.alone(length, || -> io::Result<()> {
+        let mut is_there = false;
+        out.write_row(length, |bytes, drain| {
             let Some(line) = sorted.next_line(listing, sources)? else { return Ok(()) };
             let segment = &listing.segments[line.segment];
             let path = segment.path(sources);
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
             let record = Record::parse(&line.line).expect("what is no record is left out");
-            encoder.record(&record, &place, &mut bytes);
-            out.count_row();
+            encoder.record_drained(&record, &place, bytes, drain);
+            is_there = true;
             Ok(())
         })?;
-        out.write_record(&mut bytes)?;
+        if is_there {
+            out.count_row();
+        }
     }
+    bytes.clear();
     encoder.end(&mut bytes);
     out.write_all(&bytes)?;
     match search::lost(&sorted, listing, sources) {

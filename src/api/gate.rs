@@ -2,7 +2,7 @@
 //!
 //! Memory, over all requests: [`SEARCHES_MAX`] × [`SEARCH_BYTES_MAX`] for searches, and 9 MiB for what one of them unpacks; what is left of a
 //! search once it has found all, some 3 MiB, for each of [`EXPORTS_MAX`] exports; 8 MiB for the one long record that is being encoded; 96 KiB
-//! for each of 32 streams; and [`ANSWERS_BYTES_MAX`] for answers that are being sent: 63 MiB.
+//! for each of 32 streams; and [`ANSWERS_BYTES_MAX`] for answers that are there as a whole: 63 MiB.
 //!
 //! No token has more than half of the places for exports and streams: whoever holds one keeps nobody else out.
 
@@ -23,7 +23,7 @@ const EXPORTS_MAX: usize = 4;
 pub(crate) const SEARCH_BYTES_MAX: usize = 25 << 19;
 /// Streams at once.
 pub(crate) const STREAMS_MAX: usize = 32;
-/// Answers that are there as a whole and are being sent.
+/// Answers that are there as a whole, while they are made and while they are sent.
 const ANSWERS_BYTES_MAX: usize = 6 << 20;
 /// Records with longer lines are encoded one at a time.
 pub(crate) const LONG_BYTES: usize = 128 << 10;
@@ -47,6 +47,10 @@ pub(crate) struct Gate {
 
 /// A place, and one of those that a token may have; they are free again when this is dropped.
 pub(crate) type Turn = Vec<OwnedSemaphorePermit>;
+
+/// Room that an answer takes; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Room(Reserved);
 
 /// Has long records encoded one at a time. Those that wait for their clients are encoded already.
 #[derive(Debug, Clone, Default)]
@@ -147,15 +151,21 @@ impl Gate {
         turn.map_err(|_| busy("others took all places for 10 seconds; try again"))
     }
 
-    /// Takes room for an answer of so many bytes until it is sent.
+    /// Room for an answer, from its first record until it is sent.
+    pub(crate) fn room(&self) -> Room {
+        Room(self.answers.reserve())
+    }
+}
+
+impl Room {
+    /// Takes so many bytes in all.
     ///
     /// # Errors
-    /// 503 `overloaded`: the answers that are being sent take all of it.
-    pub(crate) fn answer(&self, bytes: usize) -> Result<Reserved, Problem> {
-        let mut reserved = self.answers.reserve();
+    /// 503 `overloaded`: the answers that are made and sent take all that there is.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         // One that is longer than all of it has it alone.
-        if reserved.grow_to(bytes.min(ANSWERS_BYTES_MAX)) {
-            return Ok(reserved);
+        if self.0.grow_to(bytes.min(ANSWERS_BYTES_MAX)) {
+            return Ok(());
         }
         Err(Problem::new(Code::Overloaded, "the memory for answers is full; try again"))
     }
@@ -220,12 +230,12 @@ mod tests {
     #[test]
     fn answers_share_one_room() {
         let gate = Gate::new();
-        let most = gate.answer(ANSWERS_BYTES_MAX).unwrap();
-        assert_eq!(gate.answer(1).unwrap_err().code, Code::Overloaded);
-        drop(most);
-        assert!(gate.answer(1).is_ok());
-        let longer = gate.answer(2 * ANSWERS_BYTES_MAX).unwrap();
-        assert!(gate.answer(1).is_err());
-        drop(longer);
+        let [mut one, mut other] = [gate.room(), gate.room()];
+        one.grow_to(1).unwrap();
+        one.grow_to(ANSWERS_BYTES_MAX).unwrap();
+        assert_eq!(other.grow_to(1).unwrap_err().code, Code::Overloaded);
+        drop(one);
+        other.grow_to(2 * ANSWERS_BYTES_MAX).unwrap();
+        assert!(gate.room().grow_to(1).is_err());
     }
 }

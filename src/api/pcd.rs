@@ -120,7 +120,7 @@ fn write(mut facets: Facets, out: &mut Out) -> io::Result<()> {
             out.write_all(separator)?;
             let mut bytes = json(&text);
             drop(text);
-            out.write_record(&mut bytes)?;
+            out.write_value(&mut bytes)?;
             separator = b",";
         }
         out.write_all(b"]")?;

@@ -4,7 +4,9 @@
 //! A search may fail; what is sent can't be taken back. So nothing is sent before the search has found all that it looks for, and what
 //! fails later cuts the answer off, which every client notices: an answer that ends as it should is whole.
 
+use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +24,7 @@ use super::caller::{Caller, Rows};
 use super::gate::{LONG_BYTES, Long, Turn};
 use super::search::{Searched, Stop};
 use crate::http::Problem;
+use crate::reader::output::Drain;
 
 /// What was looked at for an answer that has no room for it, as a dictionary of RFC 9651.
 const AUDIT_SEARCHED: HeaderName = HeaderName::from_static("audit-searched");
@@ -53,8 +56,10 @@ pub(crate) struct Answer {
 pub(crate) struct Out {
     parts: mpsc::Sender<Part>,
     buffer: Vec<u8>,
+    /// Without bytes, to be used again for the next row.
+    row: Vec<u8>,
     rows: Rows,
-    pub(crate) long: Long,
+    long: Long,
 }
 
 impl Answer {
@@ -63,7 +68,8 @@ impl Answer {
         drop(self.searching);
         // Whoever is gone is noticed by the first part.
         drop(self.begun.send(Ok(searched)));
-        Out { parts: self.parts, buffer: Vec::with_capacity(PART_BYTES), rows: self.rows, long: self.long }
+        let (buffer, row) = (Vec::with_capacity(PART_BYTES), Vec::new());
+        Out { parts: self.parts, buffer, row, rows: self.rows, long: self.long }
     }
 
     /// Refuses instead.
@@ -78,18 +84,37 @@ impl Out {
         self.rows.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes a record, or a value that may be as long as one, and leaves nothing of it in memory.
-    pub(crate) fn write_record(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        if bytes.len() <= LONG_BYTES {
+    /// Writes what `encode` makes of a line of so many bytes. A long row is in a temporary file until it has its end: whoever waits for a
+    /// client keeps no other long record from being encoded.
+    pub(crate) fn write_row(
+        &mut self,
+        line_bytes: usize,
+        encode: impl FnOnce(&mut Vec<u8>, &mut Drain<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut bytes, mut kept) = (mem::take(&mut self.row), Ok(None));
+        let mut keep = |bytes: &mut Vec<u8>| kept = keep(mem::replace(&mut kept, Ok(None)), bytes);
+        self.long.alone(line_bytes, || encode(&mut bytes, &mut Drain::new(LONG_BYTES, &mut keep)))?;
+        self.write_kept(kept?, &mut bytes)?;
+        self.row = bytes;
+        Ok(())
+    }
+
+    /// Writes a value that may be as long as a record, and leaves nothing of it in memory.
+    pub(crate) fn write_value(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.write_kept(None, bytes)
+    }
+
+    fn write_kept(&mut self, file: Option<File>, bytes: &mut Vec<u8>) -> io::Result<()> {
+        if file.is_none() && bytes.len() <= LONG_BYTES {
             self.write_all(bytes)?;
             bytes.clear();
             return Ok(());
         }
-        let mut file = tempfile::tempfile()?;
-        file.write_all(bytes)?;
-        *bytes = Vec::new();
-        file.rewind()?;
-        io::copy(&mut file, self).map(|_| ())
+        if let Some(mut file) = keep(Ok(file), bytes)? {
+            file.rewind()?;
+            io::copy(&mut file, self)?;
+        }
+        Ok(())
     }
 
     /// Ends the answer as it should, or cuts it off where it could not be written to its end.
@@ -106,6 +131,14 @@ impl Out {
         let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART_BYTES));
         self.parts.blocking_send(Ok(part.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
+}
+
+/// Puts bytes behind those that are in a temporary file, if any are; none is left in memory.
+fn keep(file: io::Result<Option<File>>, bytes: &mut Vec<u8>) -> io::Result<Option<File>> {
+    let bytes = mem::take(bytes);
+    let mut file = file?.map_or_else(tempfile::tempfile, Ok)?;
+    file.write_all(&bytes)?;
+    Ok(Some(file))
 }
 
 impl Write for Out {
@@ -180,19 +213,42 @@ impl hyper::body::Body for Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reader::field::Place;
+    use crate::reader::output::{Columns, Encoder, Layout};
+    use crate::reader::record::Record;
 
     #[test]
     fn a_long_record_is_sent_in_parts_and_not_held() {
         let (parts, mut receiver) = mpsc::channel(100);
         let (rows, long) = (Rows::default(), Long::default());
-        let mut out = Out { parts, buffer: Vec::with_capacity(PART_BYTES), rows, long };
+        let (buffer, row) = (Vec::with_capacity(PART_BYTES), Vec::new());
+        let mut out = Out { parts, buffer, row, rows, long };
         let mut all = Vec::new();
         for length in [3, LONG_BYTES, LONG_BYTES + 1, 0, 5 * PART_BYTES + 7, 1] {
-            let mut record: Vec<u8> = (0..length).map(|nth| u8::try_from(nth % 251).unwrap()).collect();
-            all.extend_from_slice(&record);
-            out.write_record(&mut record).unwrap();
-            assert!(record.is_empty() && record.capacity() <= LONG_BYTES, "{length}");
+            let mut value: Vec<u8> = (0..length).map(|nth| u8::try_from(nth % 251).unwrap()).collect();
+            all.extend_from_slice(&value);
+            out.write_value(&mut value).unwrap();
+            assert!(value.is_empty() && value.capacity() <= LONG_BYTES, "{length}");
         }
+        // As many cells as a row can have, each as long as the line.
+        let cell = "x".repeat(LONG_BYTES - 1);
+        let meta = (0..10).fold(format!("\"{cell}\""), |meta, _| format!("{{\"a\":{meta}}}"));
+        let line = format!(
+            "{{\"ts\":0,\"jobId\":\"j\",\"workspaceId\":\"w\",\"event\":\"e\",\"message\":\"m\",\"meta\":{meta}}}"
+        );
+        let columns: Vec<_> = (0..11).map(|depth| format!("meta{}", ".a".repeat(depth))).collect();
+        let mut encoder = Encoder::new(Layout::Csv(Columns::parse(&columns.join(",")).unwrap()));
+        let (record, place) = (Record::parse(line.as_bytes()).unwrap(), Place { segment: "s", index: 0, rank: 0 });
+        let mut held_max = 0;
+        let encode = |bytes: &mut Vec<u8>, drain: &mut Drain<'_>| {
+            encoder.record_drained(&record, &place, bytes, drain);
+            held_max = bytes.capacity();
+            Ok(())
+        };
+        out.write_row(line.len(), encode).unwrap();
+        assert!(held_max <= 3 * LONG_BYTES, "{held_max}");
+        encoder.record(&record, &place, &mut all);
+        assert!(all.len() > 10 * LONG_BYTES);
         out.end(Ok(()));
         let mut sent = Vec::new();
         while let Some(part) = receiver.blocking_recv() {

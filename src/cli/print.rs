@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::read::{What, is_read_on};
+use super::read::{PIECE_BYTES, What, is_read_on};
 use crate::reader::field::Place;
 use crate::reader::listing::Listing;
-use crate::reader::output::{Encoder, Layout};
+use crate::reader::output::{Drain, Encoder, Layout};
 use crate::reader::record::Record;
 use crate::reader::sorted::Sorted;
 
@@ -29,8 +29,16 @@ impl Printer {
     }
 
     pub(super) fn record(&mut self, record: &Record<'_>, place: &Place<'_>) -> anyhow::Result<bool> {
-        self.encoder.record(record, place, &mut self.bytes);
-        self.write()
+        let Self { out, encoder, bytes } = self;
+        let mut written = Ok(());
+        let mut drain = |bytes: &mut Vec<u8>| {
+            if written.is_ok() {
+                written = out.write_all(bytes);
+            }
+            bytes.clear();
+        };
+        encoder.record_drained(record, place, bytes, &mut Drain::new(PIECE_BYTES, &mut drain));
+        Ok(is_read_on(written)? && self.write()?)
     }
 
     /// Prints records of a search; tells how many are ambiguous by what is shown of them, too.

@@ -16,7 +16,7 @@ use crate::reader::error::FilterError;
 use crate::reader::filter::{Condition, Criteria, Filter, Place, Scope};
 use crate::reader::listing::{Listing, Source, Sources};
 use crate::reader::manifest::Range;
-use crate::reader::output::{CSV_COLUMNS, Columns, Encoder, Layout, TABLE_COLUMNS, visible};
+use crate::reader::output::{CSV_COLUMNS, Columns, Drain, Encoder, Layout, TABLE_COLUMNS, visible};
 use crate::reader::record::Record;
 use crate::reader::search::{Coverage, Notice, Search};
 use crate::reader::sorted::{Order, Sorted};
@@ -447,11 +447,19 @@ impl What {
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
             let record = Record::parse(&line.line).expect("what is no record is left out");
             bytes.clear();
-            let is_ambiguous = encoder.record(&record, &place, &mut bytes);
+            let mut is_wanted = Ok(true);
+            let mut drain = |bytes: &mut Vec<u8>| {
+                if matches!(is_wanted, Ok(true)) {
+                    is_wanted = write(bytes, Rows::default());
+                }
+                bytes.clear();
+            };
+            let drain = &mut Drain::new(PIECE_BYTES, &mut drain);
+            let is_ambiguous = encoder.record_drained(&record, &place, &mut bytes, drain);
             ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
             let mut row = Rows::default();
             row.add(record.ts);
-            if !write(&bytes, row)? {
+            if !is_wanted? || !write(&bytes, row)? {
                 return Ok((false, ambiguous));
             }
         }
@@ -459,7 +467,10 @@ impl What {
     }
 }
 
-/// Is given bytes, and which records they are; tells whether it wants more.
+/// Of a long row so much is written at once.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+
+/// Is given bytes, and which records end in them; tells whether it wants more.
 pub(super) type Take<'t> = dyn FnMut(&[u8], Rows) -> anyhow::Result<bool> + 't;
 
 /// Hands the bytes of all records that match to `write`, encoded by several threads; nothing where the search or the format does not
@@ -475,7 +486,7 @@ fn stream(
     let mut begun = Vec::new();
     encoder.begin(&mut begun);
     let mut written = Ok(true);
-    let coverage = search.streamed(order, || following.clone(), Encoder::record, &mut |bytes, rows| {
+    let coverage = search.streamed(order, || following.clone(), Encoder::record_drained, &mut |bytes, rows| {
         if !begun.is_empty() {
             written = write(&std::mem::take(&mut begun), Rows::default());
         }

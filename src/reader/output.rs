@@ -8,6 +8,7 @@
 //! | table | columns that fit a terminal, for people: what does not fit is cut, what is hidden is made visible |
 //!
 //! Every format is streamed: no more than one record is held, and of a table its first rows, cut, from which the columns get their widths.
+//! Many columns may show the same long value, each another part of it: a [`Drain`] keeps no more than one of them.
 
 use std::sync::Arc;
 
@@ -92,6 +93,16 @@ impl Columns {
 
     /// Writes what they show of a record as a JSON object, null where that is nothing; returns whether the record is ambiguous.
     pub fn write_object(&self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+        self.write_object_drained(record, place, out, &mut Drain::never(&mut |_| {}))
+    }
+
+    fn write_object_drained(
+        &self,
+        record: &Record<'_>,
+        place: &Place<'_>,
+        out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
+    ) -> bool {
         let mut is_any_ambiguous = false;
         for (nth, column) in self.0.iter().enumerate() {
             out.push(if nth == 0 { b'{' } else { b',' });
@@ -100,6 +111,7 @@ impl Columns {
             let (value, is_ambiguous) = column.field.last_of(record, place);
             value.unwrap_or(Value::Null).write_json(out);
             is_any_ambiguous |= is_ambiguous;
+            drain.after_cell(out);
         }
         out.push(b'}');
         is_any_ambiguous
@@ -213,6 +225,30 @@ enum Form {
     Table(Table),
 }
 
+/// Takes what a row has become before its end.
+pub struct Drain<'d> {
+    bytes_max: usize,
+    drain: &'d mut dyn FnMut(&mut Vec<u8>),
+}
+
+impl<'d> Drain<'d> {
+    /// Once the output holds so many bytes behind a cell, `drain` is to empty it. If nobody wants more of it, that is for `drain` to know: the
+    /// row goes on to its end.
+    pub fn new(bytes_max: usize, drain: &'d mut dyn FnMut(&mut Vec<u8>)) -> Self {
+        Self { bytes_max, drain }
+    }
+
+    fn never(drain: &'d mut dyn FnMut(&mut Vec<u8>)) -> Self {
+        Self::new(usize::MAX, drain)
+    }
+
+    fn after_cell(&mut self, out: &mut Vec<u8>) {
+        if out.len() >= self.bytes_max {
+            (self.drain)(out);
+        }
+    }
+}
+
 impl Encoder {
     /// Makes an encoder of a format.
     #[must_use]
@@ -272,18 +308,29 @@ impl Encoder {
     ///
     /// **Complexity**: linear in the bytes of the line, times the number of columns.
     pub fn record(&mut self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+        self.record_drained(record, place, out, &mut Drain::never(&mut |_| {}))
+    }
+
+    /// As [`Encoder::record`]; a long row is taken from `out` in pieces.
+    pub fn record_drained(
+        &mut self,
+        record: &Record<'_>,
+        place: &Place<'_>,
+        out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
+    ) -> bool {
         match &mut self.0 {
             Form::Ndjson(columns) => {
-                let is_ambiguous = write_object(columns.as_ref(), record, place, out);
+                let is_ambiguous = write_object(columns.as_ref(), record, place, out, drain);
                 out.push(b'\n');
                 is_ambiguous
             }
             Form::Json { columns, is_first } => {
                 out.extend_from_slice(if *is_first { b"\n" } else { b",\n" });
                 *is_first = false;
-                write_object(columns.as_ref(), record, place, out)
+                write_object(columns.as_ref(), record, place, out, drain)
             }
-            Form::Csv { columns, is_safe } => write_csv_record(columns, *is_safe, record, place, out),
+            Form::Csv { columns, is_safe } => write_csv_record((columns, *is_safe), record, place, out, drain),
             Form::Table(table) => table.record(record, place, out),
         }
     }
@@ -305,23 +352,18 @@ impl Encoder {
 }
 
 /// Writes a record as JSON: its own line, or an object of columns. Returns whether it is ambiguous.
-fn write_object(columns: Option<&Columns>, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+fn write_object(
+    columns: Option<&Columns>,
+    record: &Record<'_>,
+    place: &Place<'_>,
+    out: &mut Vec<u8>,
+    drain: &mut Drain<'_>,
+) -> bool {
     if let Some(columns) = columns {
-        return columns.write_object(record, place, out);
+        return columns.write_object_drained(record, place, out, drain);
     }
     out.extend_from_slice(record.line);
     false
-}
-
-/// What the columns show of a record, and whether it is ambiguous.
-fn cells(columns: &Columns, record: &Record<'_>, place: &Place<'_>) -> (Vec<String>, bool) {
-    let mut is_any_ambiguous = false;
-    let cell = |column: &Column| {
-        let (value, is_ambiguous) = column.field.last_of(record, place);
-        is_any_ambiguous |= is_ambiguous;
-        value.map(Value::text).unwrap_or_default()
-    };
-    (columns.0.iter().map(cell).collect(), is_any_ambiguous)
 }
 
 /// Whether a spreadsheet may take a cell for a formula (OWASP, "CSV Injection"). A number is none, with its sign.
@@ -332,11 +374,11 @@ fn is_formula(cell: &str) -> bool {
 
 /// Writes what columns show of a record as a row; returns whether it is ambiguous.
 fn write_csv_record(
-    columns: &Columns,
-    is_safe: bool,
+    (columns, is_safe): (&Columns, bool),
     record: &Record<'_>,
     place: &Place<'_>,
     out: &mut Vec<u8>,
+    drain: &mut Drain<'_>,
 ) -> bool {
     let mut is_any_ambiguous = false;
     for (at, column) in columns.0.iter().enumerate() {
@@ -359,6 +401,7 @@ fn write_csv_record(
                 }
             }
         }
+        drain.after_cell(out);
     }
     out.extend_from_slice(b"\r\n");
     is_any_ambiguous
@@ -425,15 +468,18 @@ impl Table {
     }
 
     fn record(&mut self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
-        let (mut texts, is_ambiguous) = cells(&self.columns, record, place);
-        for (column, text) in self.columns.0.iter().zip(&mut texts) {
+        let mut is_any_ambiguous = false;
+        let cell = |column: &Column| {
             if column.field.is_time() {
-                *text = column.field.time_text(record.ts, &self.zone);
+                return Cell::fit(&column.field.time_text(record.ts, &self.zone), self.width);
             }
-        }
-        let row = texts.iter().map(|text| Cell::fit(text, self.width)).collect();
+            let (value, is_ambiguous) = column.field.last_of(record, place);
+            is_any_ambiguous |= is_ambiguous;
+            Cell::fit(&value.map(Value::text).unwrap_or_default(), self.width)
+        };
+        let row = self.columns.0.iter().map(cell).collect();
         self.row(row, out);
-        is_ambiguous
+        is_any_ambiguous
     }
 
     /// Adds a row. One that comes after the widths were settled may widen a column, rather than be cut where there is room.

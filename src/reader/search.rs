@@ -331,7 +331,7 @@ impl<'s> Search<'s> {
         &self,
         order: Order,
         new: impl Fn() -> E + Sync,
-        encode: impl Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>) -> bool + Sync,
+        encode: impl stream::Encode<E>,
         take: stream::Take<'_>,
     ) -> Option<Coverage> {
         let Asked { filter, after, limits, .. } = &self.asked;

@@ -18,6 +18,7 @@ use super::filter::Place;
 use super::lines::{Block, Buffer, Content, OpenSegment, Position, Span};
 use super::listing::Segment;
 use super::look::Hour;
+use super::output::Drain;
 use super::record::{Damage, Record, utf8};
 use super::scan::Asked;
 use super::search::{Coverage, Notice};
@@ -51,7 +52,12 @@ impl Rows {
     }
 }
 
-/// Is given what records have become, one part after the other; tells whether it wants more.
+/// Adds what a record becomes, long rows in pieces; tells whether the record is ambiguous.
+pub trait Encode<E>: Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>, &mut Drain<'_>) -> bool + Sync {}
+
+impl<E, F: Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>, &mut Drain<'_>) -> bool + Sync> Encode<E> for F {}
+
+/// Is given what records have become, one part after the other, and which records end in it; tells whether it wants more.
 pub type Take<'t> = &'t mut (dyn FnMut(&[u8], Rows) -> bool + Send);
 
 /// What is read of a segment at once.
@@ -435,7 +441,7 @@ impl Stream<'_> {
         &self,
         coverage: impl FnOnce() -> Coverage,
         new: impl Fn() -> E + Sync,
-        encode: impl Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>) -> bool + Sync,
+        encode: impl Encode<E>,
         take: Take<'_>,
     ) -> Option<Coverage> {
         let (asked, order) = (self.asked, self.order);
@@ -526,7 +532,7 @@ struct Worker<'w, 's, 't> {
 
 impl<'w, 't> Worker<'w, '_, 't> {
     /// Does its part; returns how many records are ambiguous.
-    fn run<E>(&self, mut encoder: E, encode: &impl Fn(&mut E, &Record<'_>, &Place<'_>, &mut Vec<u8>) -> bool) -> u64 {
+    fn run<E>(&self, mut encoder: E, encode: &impl Encode<E>) -> u64 {
         let (mut batch, mut bytes, mut rows, mut ambiguous) = (Batch::default(), Vec::new(), Rows::default(), 0);
         let mut paths = HashMap::new();
         loop {
@@ -547,14 +553,16 @@ impl<'w, 't> Worker<'w, '_, 't> {
                 let parsed = line.map_or_else(|| Record::parse(batch.line(entry)), Record::parse_text);
                 let Some(record) = self.record(parsed, segment, (entry.segment, &place)) else { continue };
                 let Some(is_ambiguous) = self.asked.filter.answer(&record, &place) else { continue };
-                let is_shown_ambiguous = encode(&mut encoder, &record, &place, &mut bytes);
+                let mut drain = |bytes: &mut Vec<u8>| is_wanted = self.hand_over(nth, bytes, &mut rows).is_wanted;
+                let mut drain = Drain::new(self.part_bytes_max, &mut drain);
+                let is_shown_ambiguous = encode(&mut encoder, &record, &place, &mut bytes, &mut drain);
                 ambiguous += u64::from(is_shown_ambiguous || is_ambiguous);
                 rows.add(record.ts);
-                if bytes.len() >= self.part_bytes_max {
+                if is_wanted && bytes.len() >= self.part_bytes_max {
                     is_wanted = self.hand_over(nth, &mut bytes, &mut rows).is_wanted;
-                    if !is_wanted {
-                        break;
-                    }
+                }
+                if !is_wanted {
+                    break;
                 }
             }
             let mut turn = self.hand_over(nth, &mut bytes, &mut rows);
@@ -599,7 +607,7 @@ impl<'w, 't> Worker<'w, '_, 't> {
     fn hand_over(&self, nth: u64, bytes: &mut Vec<u8>, rows: &mut Rows) -> MutexGuard<'w, Turn<'t>> {
         let turn = self.turn.lock().expect("whoever held it did not panic");
         let mut turn = self.has_changed.wait_while(turn, |turn| turn.next != nth).expect("nor did whoever changed it");
-        if turn.is_wanted && rows.count > 0 {
+        if turn.is_wanted && (rows.count > 0 || !bytes.is_empty()) {
             turn.is_wanted = (turn.take)(bytes, *rows);
         }
         bytes.clear();
@@ -667,7 +675,7 @@ mod tests {
         let How { order, threads, memory_bytes, .. } = how;
         let stream = Stream { asked: &asked, order, candidates: &candidates, threads, memory_bytes };
         let (mut out, mut rows, mut parts) = (Vec::new(), Rows::default(), 0);
-        let encode = |(): &mut (), record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>| {
+        let encode = |(): &mut (), record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>, _: &mut Drain<'_>| {
             // Threads overtake one another.
             for _ in 0..record.ts.millis() % 3 * 20 {
                 thread::yield_now();

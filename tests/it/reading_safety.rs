@@ -302,6 +302,44 @@ fn the_longest_file_takes_neither_time_nor_memory() {
 }
 
 /// A console, too, answers what it answers without anything planted, but that it says that something could not be read.
+/// A value as long as a line may be, in so many objects that all of them together are far more than there is memory for.
+#[test]
+fn a_long_value_that_many_columns_show_is_held_once() {
+    const DEPTH: usize = 40;
+    let temp = TempDir::new().unwrap();
+    let (dir, views) = (temp.path().join("audit"), temp.path().join("views.yaml"));
+    let paths: Vec<_> = (0..DEPTH).map(|depth| format!("meta{}", ".a".repeat(depth))).collect();
+    let columns = paths.join(",");
+    let of_view = |path: &String| format!("      - {{key: {}, from: {path}}}\n", path.replace('.', "_"));
+    let of_view: String = paths.iter().map(of_view).collect();
+    fs::write(&views, format!("views:\n  deep:\n    columns:\n{of_view}")).unwrap();
+    let value = "x".repeat((2 << 20) - 1000);
+    let meta = (1..DEPTH).fold(format!("\"{value}\""), |meta, _| format!("{{\"a\":{meta}}}"));
+    fs::create_dir(&dir).unwrap();
+    for second in 0..2 {
+        let line = line("1", second).replace(&format!("{{\"n\":{second}}}"), &meta);
+        fs::write(dir.join(format!("audit-{second}_20260128T000000.000Z.jsonl")), line).unwrap();
+    }
+    let (csv, views) = (["--format", "csv", "--columns", &columns], views.to_str().unwrap());
+    let ways: [&[&str]; 6] = [
+        &[&["query"][..], &csv].concat(),
+        &[&["query", "--where", "meta exists"][..], &csv].concat(),
+        &[&["export", "--out", "-"][..], &csv].concat(),
+        &[&["tail"][..], &csv].concat(),
+        &["query", "--views", views, "--view", "deep", "--format", "ndjson"],
+        &["query", "--views", views, "--view", "deep", "--where", "meta exists", "--format", "json"],
+    ];
+    for way in ways {
+        let output = run(way, &dir);
+        assert_eq!(code(&output), 0, "{way:?}: {}", told(&output));
+        // All of it is in each cell.
+        let least = 2 * DEPTH * value.len();
+        assert!((least..least + (1 << 20)).contains(&output.stdout.len()), "{way:?}: {}", output.stdout.len());
+    }
+    let table = run(&["query", "--format", "table", "--columns", &columns], &dir);
+    assert_eq!(code(&table), 0, "{}", told(&table));
+}
+
 #[test]
 fn a_console_answers_whatever_is_planted() {
     let targets = [
