@@ -110,10 +110,11 @@ impl<'w> Following<'w> {
             let changes = self.listing.refresh(&self.what.sources);
             self.tell_troubles();
             self.follower.listed(&self.what.sources, &changes, now);
+            // Not what it takes to print what is new, to a pager that nobody scrolls perhaps.
+            let took = SystemClock.steady().saturating_sub(began);
             if let ControlFlow::Break(code) = self.read()? {
                 return Ok(code);
             }
-            let took = SystemClock.steady().saturating_sub(began);
             let rest = pace.rest(took, changes != Changes::default());
             let until = SystemClock.steady() + rest;
             loop {

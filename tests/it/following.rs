@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use audit_log::clock::{Clock, SystemClock};
 use audit_log::record::SegmentName;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{BINARY, Request, Setup, binary, tool, wait_for};
+use crate::support::{BINARY, PATIENCE, Request, Setup, binary, tool, wait_for};
 
 /// `tail` as a process of its own, and the lines that it has printed so far.
 struct Tail {
@@ -177,6 +178,36 @@ fn an_interrupt_or_a_closed_pipe_ends_it_and_a_damaged_line_only_if_it_is_strict
     assert_eq!(wait_for("its end", || strict.child.try_wait().unwrap()).code(), Some(1));
 }
 
+/// As in a pager that nobody scrolls: what it took to print is not taken for what it takes to look at the directory.
+#[test]
+fn what_appears_is_told_soon_after_a_pause_of_whoever_reads() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut command = binary();
+    command.args(["tail", "-f", "-n", "0", "--format", "csv", "--columns", "event", "--dir"]).arg(temp.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut head = String::new();
+    out.read_line(&mut head).unwrap();
+    let many: String = (0..40_000).map(|nth| line("7", &format!("e{nth}")) + "\n").collect();
+    append(&temp.path().join("7").join(A), &many);
+    wait_for("a full pipe", || (rustix::io::ioctl_fionread(out.get_ref()).unwrap() >= 48 << 10).then_some(()));
+    let paused = Instant::now();
+    wait_for("the end of the pause", || (paused.elapsed() >= PATIENCE / 15).then_some(()));
+    let lines = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lines);
+    let reading = std::thread::spawn(move || {
+        for _line in out.lines().map_while(Result::ok) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    wait_for("what was written", || (lines.load(Ordering::Relaxed) == 40_000).then_some(()));
+    append(&temp.path().join("8").join(A), &(line("8", "new") + "\n"));
+    wait_for("what appeared", || (lines.load(Ordering::Relaxed) == 40_001).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reading.join().unwrap();
+}
+
 #[test]
 fn an_array_cannot_be_followed() {
     let output = binary().args(["tail", "-f", "--format", "json"]).output().unwrap();
@@ -290,7 +321,7 @@ fn whole_lines(dir: &Path) -> Vec<(String, usize, String)> {
 }
 
 const WRITERS: usize = 4;
-const LINES_EACH: usize = 50_000;
+const LINES_EACH: usize = 250_000;
 /// A segment's lines; and a job's.
 const SEGMENT_LINES: usize = 2_500;
 const JOB_LINES: usize = 10_000;
@@ -330,7 +361,7 @@ fn append_bytes(path: &Path, bytes: &mut Vec<u8>, left: usize) {
     }
 }
 
-/// Four writers write 200,000 lines, in segments and job folders that come anew, while closed segments are compressed and
+/// Four writers write a million lines, in segments and job folders that come anew, while closed segments are compressed and
 /// swept away behind the one that follows.
 #[test]
 fn every_line_is_followed_across_rotation_jobs_compression_and_sweeps() {
