@@ -376,6 +376,8 @@ impl Condition {
             ("=>", "write `>=`"),
             ("=<", "write `<=`"),
             ("<>", "write `!=`"),
+            (">>", "greater is `>`"),
+            ("<<", "less is `<`"),
         ];
         if let Some((_, hint)) = slips.into_iter().find(|(slip, _)| rest.starts_with(slip)) {
             let value = "; a value that begins so stands behind a space";
@@ -643,6 +645,8 @@ mod tests {
             ("meta.a => 1", 7, "`>=`"),
             ("meta.a =< 1", 7, "`<=`"),
             ("meta.a <> 1", 7, "`!=`"),
+            ("meta.a >> 1", 7, "greater is `>`"),
+            ("meta.a << 1", 7, "less is `<`"),
             ("meta.a exists 1", 13, "nothing behind `exists`"),
             ("meta.a missing=", 14, "nothing behind `missing`"),
             ("é = 1", 0, "no such field"),
