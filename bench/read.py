@@ -276,6 +276,8 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[3_000, 50_000, 500_000, 5_000_000], help="lines, for the growth")
     parser.add_argument("--quick", action="store_true", help="a little of everything, to see that it runs")
     options = parser.parse_args()
+    if not options.data.is_dir():
+        parser.error(f"--data: {options.data}: there is no such directory")
     if options.quick:
         options.lines, options.rounds, options.folders, options.sizes = 20_000, 1, 200, [1_000, 10_000]
     if not options.binary or not options.examples:
