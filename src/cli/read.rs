@@ -193,7 +193,9 @@ impl WhatFlags {
         let time = |flag: &str, text: Option<&String>| {
             text.map(|text| when::parse(text, &zone, now).map_err(|error| with_caret(flag, text, &error))).transpose()
         };
-        let views = views(self.views.as_deref())?;
+        // To read those that are built in takes most of a millisecond.
+        let is_any_asked_for = self.view.is_some() || self.views.is_some() || !self.categories.is_empty();
+        let views = is_any_asked_for.then(|| views(self.views.as_deref())).transpose()?.unwrap_or_default();
         let unknown = |flag: &str, error: &dyn std::fmt::Display| Failure::Usage(format!("{flag}: {error}"));
         let view = self.view.as_ref().map(|name| views.named(name).cloned());
         let view = view.transpose().map_err(|error| unknown("--view", &error))?;

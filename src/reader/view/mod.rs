@@ -65,8 +65,8 @@ impl View {
     }
 }
 
-/// All views that there are, and the catalogue of operations.
-#[derive(Debug, Clone)]
+/// All views that there are, and the catalogue of operations; by default none.
+#[derive(Debug, Clone, Default)]
 pub struct Views {
     views: Vec<View>,
     categories: Vec<Category>,
@@ -87,7 +87,7 @@ impl Views {
     /// The views that are built in: `native`, `fcp`, `runai`, `runai-log` and `pcd`.
     #[must_use]
     pub fn built_in() -> Self {
-        let mut views = Self { views: Vec::new(), categories: Vec::new() };
+        let mut views = Self::default();
         for (file, text) in BUILT_IN {
             file::add(&mut views, Path::new(file), text).expect("what is built in is well-formed");
         }
