@@ -177,8 +177,10 @@ const WORDS: usize = 64;
 #[derive(Debug)]
 struct Tile {
     opening: [u64; WORDS],
-    closing: [u64; WORDS],
+    /// Those of the word before stand first.
+    closing: [u64; 1 + WORDS],
     newlines: [u64; WORDS],
+    beyond_ascii: [u64; WORDS],
     /// What was counted before each word, and with the last.
     before: [Counted; WORDS],
     counted: Counted,
@@ -186,9 +188,6 @@ struct Tile {
     is_not_ascii: u64,
     /// There are control characters but newlines, or brackets that are opened right behind one that was closed: in hardly any.
     has_odd: bool,
-    /// The last bit is that of a bracket that was closed by the last byte; and by the one before the first.
-    closed: u64,
-    closed_before: u64,
 }
 
 /// How many brackets are open, in the lower half, and backslashes were seen, in the upper one; from wherever.
@@ -261,10 +260,10 @@ impl Words {
 
 impl Default for Tile {
     fn default() -> Self {
-        let [opening, closing, newlines] = [[0; WORDS]; 3];
-        let (before, counted) = ([Counted::default(); WORDS], Counted::default());
-        let ([has_newline, is_not_ascii, closed, closed_before], has_odd) = ([0; 4], false);
-        Self { opening, closing, newlines, before, counted, has_newline, is_not_ascii, has_odd, closed, closed_before }
+        let [opening, newlines, beyond_ascii] = [[0; WORDS]; 3];
+        let (closing, before, counted) = ([0; 1 + WORDS], [Counted::default(); WORDS], Counted::default());
+        let ([has_newline, is_not_ascii], has_odd) = ([0; 2], false);
+        Self { opening, closing, newlines, beyond_ascii, before, counted, has_newline, is_not_ascii, has_odd }
     }
 }
 
@@ -279,30 +278,38 @@ impl Tile {
         backslashes: &mut [u64; WORDS],
     ) {
         let (words, _) = bytes.as_chunks::<BYTES>();
-        let (mut counted, mut closed) = (self.counted, self.closed);
-        let [mut has_newline, mut is_not_ascii, mut touching] = [0; 3];
         let mut least = u8x64::splat(simd, u8::MAX);
+        self.closing[0] = self.closing[WORDS];
         for (word, bytes) in words.iter().enumerate() {
             let bytes: u8x64<S> = (*bytes).simd_into(simd);
             quotes[word] = bytes.simd_eq(b'"').to_bitmask();
+            backslashes[word] = bytes.simd_eq(b'\\').to_bitmask();
             // The two kinds of brackets differ in this bit.
             let brackets = bytes | 0x20;
-            let (opening, closing) = (brackets.simd_eq(b'{').to_bitmask(), brackets.simd_eq(b'}').to_bitmask());
-            let newlines = bytes.simd_eq(b'\n').to_bitmask();
+            self.opening[word] = brackets.simd_eq(b'{').to_bitmask();
+            self.closing[1 + word] = brackets.simd_eq(b'}').to_bitmask();
+            self.newlines[word] = bytes.simd_eq(b'\n').to_bitmask();
+            self.beyond_ascii[word] = bytes.simd_ge(0x80).to_bitmask();
             // What was a newline is the greatest number of all then, and other control characters are the smallest.
             least = least.min((bytes ^ b'\n') - 1);
-            touching |= opening & (closing << 1 | closed >> (BYTES - 1));
-            closed = closing;
-            backslashes[word] = bytes.simd_eq(b'\\').to_bitmask();
-            has_newline |= u64::from(newlines != 0) << word;
-            is_not_ascii |= u64::from(bytes.simd_ge(0x80).to_bitmask() != 0) << word;
-            self.before[word] = counted;
-            counted = counted.and(opening, closing, backslashes[word]);
-            (self.opening[word], self.closing[word], self.newlines[word]) = (opening, closing, newlines);
+        }
+        // Numbers are cheaper than bits: several words are asked at once.
+        let mut touching = 0;
+        for word in 0..WORDS {
+            touching |= self.opening[word] & (self.closing[1 + word] << 1 | self.closing[word] >> (BYTES - 1));
         }
         self.has_odd = touching != 0 || least.simd_lt(b' ' - 1).any_true();
-        (self.closed_before, self.closed) = (self.closed, closed);
-        (self.counted, self.has_newline, self.is_not_ascii) = (counted, has_newline, is_not_ascii);
+        (self.has_newline, self.is_not_ascii) = (0, 0);
+        let mut counts = [Counted::default(); WORDS];
+        for word in 0..WORDS {
+            self.has_newline |= u64::from(self.newlines[word] != 0) << word;
+            self.is_not_ascii |= u64::from(self.beyond_ascii[word] != 0) << word;
+            counts[word] = Counted::default().and(self.opening[word], self.closing[1 + word], backslashes[word]);
+        }
+        for (before, Counted(count)) in self.before.iter_mut().zip(counts) {
+            *before = self.counted;
+            self.counted.0 = self.counted.0.wrapping_add(count);
+        }
     }
 
     /// Writes down the lines that end here; `begun` is the line that has begun before.
@@ -322,7 +329,7 @@ impl Tile {
             let mut newlines = self.newlines[word];
             while newlines != 0 {
                 let line = (newlines & newlines.wrapping_neg()) - 1;
-                let (opening, closing) = (self.opening[word] & line, self.closing[word] & line);
+                let (opening, closing) = (self.opening[word] & line, self.closing[1 + word] & line);
                 let counted = self.before[word].and(opening, closing, backslashes[word] & line);
                 let bit = newlines.trailing_zeros();
                 if self.has_odd {
@@ -349,7 +356,7 @@ impl Tile {
     fn is_odd(&self, bytes: &[u8; WORDS * BYTES], part: Range<usize>) -> bool {
         let is_behind_closed = |at: usize| match at.checked_sub(1) {
             Some(before) => matches!(bytes[before], b'}' | b']'),
-            None => self.closed_before >> (BYTES - 1) == 1,
+            None => self.closing[0] >> (BYTES - 1) == 1,
         };
         part.into_iter().any(|at| match bytes[at] {
             b'{' | b'[' => is_behind_closed(at),
