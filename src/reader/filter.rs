@@ -11,7 +11,8 @@ use memchr::memmem::Finder;
 pub use super::error::FilterError;
 pub use super::field::Place;
 use super::field::{Field, Step, Value};
-use super::marks::Marks;
+use super::marks::{MarkedLine, Marks};
+use super::needle::{Left, Needle};
 use super::number::Decimal;
 use super::record::{Record, canonical_ts};
 use super::skim::Skim;
@@ -79,7 +80,7 @@ pub struct Filter {
     /// What is asked of members: of each list, a line without such an escape must hold at least one to match.
     of_members: Vec<Vec<Finder<'static>>>,
     /// What conditions ask: it must hold each of these.
-    needles: Vec<Finder<'static>>,
+    needles: Vec<Needle>,
     /// See [`Condition::first_key`], of each condition.
     first_keys: Vec<Option<Finder<'static>>>,
 }
@@ -92,7 +93,7 @@ impl Filter {
         let lists = [&criteria.events, &criteria.jobs, &criteria.workspaces];
         let strings = lists.into_iter().filter(|list| (1..=NEEDLES_MAX).contains(&list.len()));
         let of_members = strings.map(|list| list.iter().map(|text| needle(&format!("\"{text}\""))).collect()).collect();
-        let needles = criteria.conditions.iter().flat_map(Condition::needles).map(|text| needle(&text)).collect();
+        let needles = criteria.conditions.iter().flat_map(Condition::needles).map(|text| Needle::new(&text)).collect();
         let start = criteria.since.unwrap_or(Timestamp::from_millis(0));
         let range = match criteria.until.map(Timestamp::millis) {
             None => start..=Timestamp::MAX,
@@ -160,16 +161,15 @@ impl Filter {
         if self.needles.is_empty() && self.words.is_empty() {
             return;
         }
-        may_match.resize(marks.count(), true);
+        // Few lines have backslashes, fewer escapes of this kind: none is looked for behind the line.
+        let may_be_escaped =
+            |line: &MarkedLine| line.has_backslash && self.may_be_escaped(&block[line.start..line.end]);
+        let mut lines = Left::all(marks, may_match, may_be_escaped);
         for needle in &self.needles {
-            keep(block, marks, may_match, |rest| needle.find(rest));
+            needle.keep(block, &mut lines);
         }
         for word in &self.words {
-            keep(block, marks, may_match, |rest| word.find_start(rest));
-        }
-        for (may_match, line) in may_match.iter_mut().zip(marks.lines()) {
-            // Few lines have backslashes, fewer escapes of this kind: none is looked for behind the line.
-            *may_match = *may_match || line.has_backslash && self.may_be_escaped(&block[line.start..line.end]);
+            lines.keep(|from| word.find_start(&block[from..]).map(|at| from + at));
         }
     }
 
@@ -226,7 +226,7 @@ impl Filter {
         }
         let is_there = |needle: &Finder<'_>| needle.find(line).is_some();
         let holds_all = self.of_members.iter().all(|any| any.iter().any(is_there))
-            && self.needles.iter().all(is_there)
+            && self.needles.iter().all(|needle| needle.is_in(line))
             && self.words.iter().all(|word| word.find_start(line).is_some());
         holds_all || self.may_be_escaped(line)
     }
@@ -262,20 +262,6 @@ fn is_any(wanted: &[String], value: &str) -> bool {
 /// Whether none of a text's characters has an escape but `\uXXXX`.
 fn is_plain(text: &str) -> bool {
     !text.contains(|char: char| matches!(char, '"' | '\\' | '/') || char.is_ascii_control())
-}
-
-/// Of the lines of a block that are left, leaves those in which something is found. Most are passed over without a search of their own.
-#[inline]
-fn keep(block: &[u8], marks: &Marks, left: &mut [bool], find: impl Fn(&[u8]) -> Option<usize>) {
-    // Where it is next, once it was looked for.
-    let mut next = None;
-    for (number, left) in left.iter_mut().enumerate().filter(|(_, left)| **left) {
-        let line = marks.line(number);
-        let known = next.filter(|next| *next >= line.start);
-        let at = known.unwrap_or_else(|| find(&block[line.start..]).map_or(block.len(), |at| line.start + at));
-        next = Some(at);
-        *left = at < line.end;
-    }
 }
 
 /// Lists longer than this are left to `matches`: looking for each would take longer than reading the record.

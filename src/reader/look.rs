@@ -98,20 +98,21 @@ impl Likeness {
     }
 
     /// The record of a line that was looked at just now.
-    pub(super) fn record<'b>(&self, sight: &Sight<'b>, at: &MarkedLine, look: &Look<'b>) -> Record<'b> {
+    pub(super) fn record<'b>(&'b self, sight: &Sight<'b>, at: &MarkedLine, look: &Look<'b>) -> Record<'b> {
         let Look { line, ts, event, message } = look;
-        let text = utf8(line).expect("the look saw that it is");
-        let job = event.start - self.members.len() + JOB.len();
-        let workspace = job + self.job_bytes + WORKSPACE.len();
+        // What comes before is spelt as the members are.
+        let before = event.start;
+        let text = utf8(&line[before..]).expect("the look saw that it is");
+        let workspace = JOB.len() + self.job_bytes + WORKSPACE.len();
         let meta = message.end + META.len() - 1;
         Record {
             line,
             ts: *ts,
-            job_id: text[job..job + self.job_bytes].into(),
-            workspace_id: text[workspace..workspace + self.workspace_bytes].into(),
-            event: event.text(text).value(),
-            message: message.text(text),
-            meta: &text[meta..text.len() - 1],
+            job_id: self.members[JOB.len()..][..self.job_bytes].into(),
+            workspace_id: self.members[workspace..][..self.workspace_bytes].into(),
+            event: event.text(text, before).value(),
+            message: message.text(text, before),
+            meta: &text[meta - before..text.len() - 1],
             is_compact: false,
             strings: Strings::at(sight.marks, at, at.start + meta),
         }
@@ -188,8 +189,9 @@ impl Part {
         scanner.half_surrogate.is_none().then_some(Self { start, end, is_escaped: true })
     }
 
-    fn text<'b>(&self, line: &'b str) -> Text<'b> {
-        Text::new(&line[self.start..self.end], self.is_escaped)
+    /// The string, of a line from a place on.
+    fn text<'b>(&self, text: &'b str, before: usize) -> Text<'b> {
+        Text::new(&text[self.start - before..self.end - before], self.is_escaped)
     }
 }
 

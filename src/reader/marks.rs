@@ -3,7 +3,7 @@
 //! All that a look at a line asks of each of its bytes is asked here of 64 bytes at once: where lines end, where quotes
 //! stand, whether brackets are in balance, and whether there is anything that no line of ours holds.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
@@ -57,6 +57,7 @@ impl Marks {
     }
 
     /// The lines of the block, in its order.
+    #[cfg(test)]
     pub(super) fn lines(&self) -> impl Iterator<Item = MarkedLine> {
         (0..self.count()).map(|number| self.line(number))
     }
@@ -82,6 +83,16 @@ impl Marks {
         let before = (quotes & quotes.wrapping_neg()).wrapping_sub(1);
         let is_end = quotes != 0 && near(&self.seen.backslashes, at)? & before == 0;
         is_end.then(|| at + quotes.trailing_zeros() as usize)
+    }
+
+    /// How far behind its quote a byte of a string may be for [`Marks::each_string`].
+    pub(super) const BEHIND: RangeInclusive<usize> = 1..=BYTES - 1;
+
+    /// Hands over, in the order of the block that was read, each quote behind which a byte stands at such a distance.
+    #[inline]
+    pub(super) fn each_string(&self, block: &[u8], (byte, behind): (u8, usize), mut found: impl FnMut(usize)) {
+        assert!(Self::BEHIND.contains(&behind), "two words tell of no more");
+        dispatch!(self.level, simd => each_string(simd, (block, &self.seen.quotes), (byte, behind), &mut found));
     }
 
     /// Where the first quote is at or behind a place in the block; behind all of it if there is none.
@@ -143,6 +154,44 @@ fn near(words: &[u64], at: usize) -> Option<u64> {
     // Behind all bytes of a block is a word without any.
     let [first, second] = words.get(word..)?.first_chunk()?;
     Some(first >> bit | (second << 1) << (BYTES - 1 - bit))
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "`dispatch` compiles it for each kind of processor")]
+fn each_string<S: Simd>(
+    simd: S,
+    (block, quotes): (&[u8], &[u64]),
+    (byte, behind): (u8, usize),
+    found: &mut impl FnMut(usize),
+) {
+    let (tiles, rest) = block.as_chunks::<{ WORDS * BYTES }>();
+    let mut last = [b' '; WORDS * BYTES];
+    last[..rest.len()].copy_from_slice(rest);
+    let (words_of_quotes, _) = quotes.as_chunks::<WORDS>();
+    let (mut places, mut quotes) = ([0; WORDS], [0; 1 + WORDS]);
+    for number in 0..=tiles.len() {
+        let (words, _) = tiles.get(number).unwrap_or(&last).as_chunks::<BYTES>();
+        for (places, bytes) in places.iter_mut().zip(words) {
+            let bytes: u8x64<S> = (*bytes).simd_into(simd);
+            *places = bytes.simd_eq(byte).to_bitmask();
+        }
+        quotes[0] = quotes[WORDS];
+        quotes[1..].copy_from_slice(&words_of_quotes[number]);
+        let mut has_place = 0;
+        for word in 0..WORDS {
+            places[word] &= quotes[1 + word] << behind | quotes[word] >> (BYTES - behind);
+            has_place |= u64::from(places[word] != 0) << word;
+        }
+        while has_place != 0 {
+            let word = has_place.trailing_zeros() as usize;
+            let mut places = places[word];
+            while places != 0 {
+                found((number * WORDS + word) * BYTES + places.trailing_zeros() as usize - behind);
+                places &= places - 1;
+            }
+            has_place &= has_place - 1;
+        }
+    }
 }
 
 /// A number of [`Words::ends`] tells of a place in its lower bits.

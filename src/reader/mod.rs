@@ -10,6 +10,7 @@ mod doubled;
 pub mod error;
 mod look;
 mod marks;
+mod needle;
 pub mod number;
 pub mod record;
 

@@ -26,19 +26,24 @@ struct Rare {
     case: u8,
 }
 
+/// How frequent a byte is, roughly: letters by their frequency in English; digits and the like are between them, and bytes beyond ASCII
+/// rare.
+pub(super) fn commonness(byte: u8) -> usize {
+    let frequency = b"zjqxkvbypgwfmucdlhrsnioate".iter().position(|letter| *letter == byte);
+    match byte {
+        b'a'..=b'z' => frequency.unwrap_or_default(),
+        b'0'..=b'9' | b'-' | b'/' | b'.' | b'_' | b',' | b':' => 24,
+        b'"' => 26,
+        _ => 3,
+    }
+}
+
 impl Word {
     /// How much of a word is compared at a place of a line, so that no line of like bytes takes long.
     const LOOK_BYTES_MAX: usize = 32;
 
     pub(super) fn new(word: &str) -> Self {
         let lower = word.to_ascii_lowercase().into_bytes();
-        // Letters by their frequency in English; digits and the like are between them, and bytes beyond ASCII rare.
-        let frequency = |byte: u8| b"zjqxkvbypgwfmucdlhrsnioate".iter().position(|letter| *letter == byte);
-        let commonness = |byte: u8| match byte {
-            b'a'..=b'z' => frequency(byte).unwrap_or_default(),
-            b'0'..=b'9' | b'-' | b'/' | b'.' | b'_' | b',' | b':' => 24,
-            _ => 3,
-        };
         let looked_at = &lower[..lower.len().min(Self::LOOK_BYTES_MAX)];
         let mut places: Vec<usize> = (0..looked_at.len()).collect();
         places.sort_by_key(|at| commonness(looked_at[*at]));

@@ -1,0 +1,161 @@
+//! A text that a line must hold, looked for over many lines at once.
+
+use memchr::memmem::Finder;
+
+use super::marks::{MarkedLine, Marks};
+use super::word::commonness;
+
+/// A text to look for.
+#[derive(Debug, Clone)]
+pub(super) struct Needle {
+    finder: Finder<'static>,
+    string: Option<Opening>,
+}
+
+/// A text that begins with a quote: where quotes are is known, and to look for one more byte takes half as long as to look for two.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    /// A byte that is not so frequent, and how far behind the quote it is.
+    rare: (u8, usize),
+    /// Its first bytes, and which bits of a word they are.
+    first: u64,
+    bits: u64,
+}
+
+impl Opening {
+    fn of(text: &str) -> Option<Self> {
+        let behind = text.bytes().enumerate().filter(|(at, _)| Marks::BEHIND.contains(at));
+        let (behind, byte) = behind.filter(|_| text.starts_with('"')).min_by_key(|(_, byte)| commonness(*byte))?;
+        let mut first = [0; size_of::<u64>()];
+        let mut bits = first;
+        for (at, byte) in text.bytes().take(first.len()).enumerate() {
+            (first[at], bits[at]) = (byte, u8::MAX);
+        }
+        Some(Self { rare: (byte, behind), first: u64::from_le_bytes(first), bits: u64::from_le_bytes(bits) })
+    }
+}
+
+impl Needle {
+    pub(super) fn new(text: &str) -> Self {
+        Self { finder: Finder::new(text).into_owned(), string: Opening::of(text) }
+    }
+
+    pub(super) fn is_in(&self, line: &[u8]) -> bool {
+        self.finder.find(line).is_some()
+    }
+
+    /// Of the lines of a block that are left, leaves those in which it is.
+    pub(super) fn keep(&self, block: &[u8], lines: &mut Left<'_, impl Fn(&MarkedLine) -> bool>) {
+        let Some(string) = &self.string else {
+            return lines.keep(|from| self.finder.find(&block[from..]).map(|at| from + at));
+        };
+        let text = self.finder.needle();
+        let is_there = |at: usize| {
+            let near = block[at..].first_chunk().map(|first| u64::from_le_bytes(*first) & string.bits);
+            near.is_none_or(|near| near == string.first) && block[at..].starts_with(text)
+        };
+        lines.marks.each_string(block, string.rare, |at| {
+            if is_there(at) {
+                lines.found(at);
+            }
+        });
+        lines.end();
+    }
+}
+
+/// The lines of a block that may hold what is looked for.
+pub(super) struct Left<'l, S> {
+    marks: &'l Marks,
+    are_left: &'l mut [bool],
+    /// Which lines are left even if nothing is found in them.
+    spares: S,
+    /// What is found lies in this line or behind it, and there in the block.
+    next: usize,
+    from: usize,
+}
+
+impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
+    /// All lines of the block.
+    pub(super) fn all(marks: &'l Marks, are_left: &'l mut Vec<bool>, spares: S) -> Self {
+        are_left.clear();
+        are_left.resize(marks.count(), true);
+        Self { marks, are_left, spares, next: 0, from: 0 }
+    }
+
+    /// Leaves those in which something is found. Most are passed over without a search of their own.
+    pub(super) fn keep(&mut self, find: impl Fn(usize) -> Option<usize>) {
+        while let Some(passed) = self.are_left[self.next..].iter().position(|is_left| *is_left) {
+            self.next += passed;
+            match find(self.marks.line(self.next).start) {
+                Some(at) => self.found(at),
+                None => break,
+            }
+        }
+        self.end();
+    }
+
+    /// What is looked for is there, and in no line between this and where it was found before.
+    #[inline]
+    fn found(&mut self, at: usize) {
+        while at >= self.from && self.next < self.are_left.len() {
+            let line = self.marks.line(self.next);
+            self.from = line.end + 1;
+            if at >= line.end {
+                self.pass(&line);
+            }
+            self.next += 1;
+        }
+    }
+
+    /// It is in no other line.
+    fn end(&mut self) {
+        while self.next < self.are_left.len() {
+            self.pass(&self.marks.line(self.next));
+            self.next += 1;
+        }
+        (self.next, self.from) = (0, 0);
+    }
+
+    #[inline]
+    fn pass(&mut self, line: &MarkedLine) {
+        let is_left = &mut self.are_left[self.next];
+        *is_left = *is_left && (self.spares)(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn lines_are_left_that_hold_it_or_are_spared(
+            text in "\"?[ab\"é]{0,3}\"?|\"[ab]{60,70}\"",
+            // Long runs bring what is looked for to every place of a word and of a tile.
+            parts in prop::collection::vec((0..300_usize, "[ab\"é\n]{0,6}", any::<bool>()), 0..40),
+        ) {
+            let part = |(run, other, is_there): (usize, String, bool)| {
+                ["c".repeat(run), other, if is_there { text.clone() } else { String::new() }].concat()
+            };
+            let block = parts.into_iter().map(part).collect::<String>() + "\n";
+            let (mut marks, mut are_left) = (Marks::default(), Vec::new());
+            prop_assert!(marks.read(block.as_bytes()));
+            let is_spared = |line: &MarkedLine| line.start % 7 == 0;
+            let needle = Needle::new(&text);
+            let mut lines = Left::all(&marks, &mut are_left, is_spared);
+            // What was left once is left again.
+            needle.keep(block.as_bytes(), &mut lines);
+            needle.keep(block.as_bytes(), &mut lines);
+            for (line, is_left) in marks.lines().zip(are_left) {
+                let line_text = &block[line.start..line.end];
+                // Of a line without a byte it does not matter: it is no record.
+                let is_expected = line_text.contains(&text) || is_spared(&line);
+                prop_assert!(is_left == is_expected || line_text.is_empty(), "{:?} in {:?}", text, line_text);
+            }
+        }
+    }
+}
