@@ -167,16 +167,16 @@ fn each_string<S: Simd>(
     let (tiles, rest) = block.as_chunks::<{ WORDS * BYTES }>();
     let mut last = [b' '; WORDS * BYTES];
     last[..rest.len()].copy_from_slice(rest);
-    let (words_of_quotes, _) = quotes.as_chunks::<WORDS>();
+    let (tiles_quotes, _) = quotes.as_chunks::<WORDS>();
     let (mut places, mut quotes) = ([0; WORDS], [0; 1 + WORDS]);
-    for number in 0..=tiles.len() {
-        let (words, _) = tiles.get(number).unwrap_or(&last).as_chunks::<BYTES>();
+    for (number, (bytes, tile_quotes)) in tiles.iter().chain([&last]).zip(tiles_quotes).enumerate() {
+        let (words, _) = bytes.as_chunks::<BYTES>();
         for (places, bytes) in places.iter_mut().zip(words) {
             let bytes: u8x64<S> = (*bytes).simd_into(simd);
             *places = bytes.simd_eq(byte).to_bitmask();
         }
         quotes[0] = quotes[WORDS];
-        quotes[1..].copy_from_slice(&words_of_quotes[number]);
+        quotes[1..].copy_from_slice(tile_quotes);
         let mut has_place = 0;
         for word in 0..WORDS {
             places[word] &= quotes[1 + word] << behind | quotes[word] >> (BYTES - behind);

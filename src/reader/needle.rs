@@ -66,7 +66,7 @@ impl Needle {
 /// The lines of a block that may hold what is looked for.
 pub(super) struct Left<'l, S> {
     marks: &'l Marks,
-    are_left: &'l mut [bool],
+    lines: &'l mut [bool],
     /// Which lines are left even if nothing is found in them.
     spares: S,
     /// What is found lies in this line or behind it, and there in the block.
@@ -79,12 +79,12 @@ impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
     pub(super) fn all(marks: &'l Marks, are_left: &'l mut Vec<bool>, spares: S) -> Self {
         are_left.clear();
         are_left.resize(marks.count(), true);
-        Self { marks, are_left, spares, next: 0, from: 0 }
+        Self { marks, lines: are_left, spares, next: 0, from: 0 }
     }
 
     /// Leaves those in which something is found. Most are passed over without a search of their own.
     pub(super) fn keep(&mut self, find: impl Fn(usize) -> Option<usize>) {
-        while let Some(passed) = self.are_left[self.next..].iter().position(|is_left| *is_left) {
+        while let Some(passed) = self.lines[self.next..].iter().position(|is_left| *is_left) {
             self.next += passed;
             match find(self.marks.line(self.next).start) {
                 Some(at) => self.found(at),
@@ -97,7 +97,7 @@ impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
     /// What is looked for is there, and in no line between this and where it was found before.
     #[inline]
     fn found(&mut self, at: usize) {
-        while at >= self.from && self.next < self.are_left.len() {
+        while at >= self.from && self.next < self.lines.len() {
             let line = self.marks.line(self.next);
             self.from = line.end + 1;
             if at >= line.end {
@@ -109,7 +109,7 @@ impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
 
     /// It is in no other line.
     fn end(&mut self) {
-        while self.next < self.are_left.len() {
+        while self.next < self.lines.len() {
             self.pass(&self.marks.line(self.next));
             self.next += 1;
         }
@@ -118,7 +118,7 @@ impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
 
     #[inline]
     fn pass(&mut self, line: &MarkedLine) {
-        let is_left = &mut self.are_left[self.next];
+        let is_left = &mut self.lines[self.next];
         *is_left = *is_left && (self.spares)(line);
     }
 }
@@ -144,7 +144,7 @@ mod tests {
             let block = parts.into_iter().map(part).collect::<String>() + "\n";
             let (mut marks, mut are_left) = (Marks::default(), Vec::new());
             prop_assert!(marks.read(block.as_bytes()));
-            let is_spared = |line: &MarkedLine| line.start % 7 == 0;
+            let is_spared = |line: &MarkedLine| line.start.is_multiple_of(7);
             let needle = Needle::new(&text);
             let mut lines = Left::all(&marks, &mut are_left, is_spared);
             // What was left once is left again.
