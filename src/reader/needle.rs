@@ -24,8 +24,13 @@ struct Opening {
 
 impl Opening {
     fn of(text: &str) -> Option<Self> {
+        let value = text.strip_prefix('"')?;
+        // To compare it ends at the next quote: however many there are, what is compared is no more than the block.
+        if value.strip_suffix('"').unwrap_or(value).contains('"') {
+            return None;
+        }
         let behind = text.bytes().enumerate().filter(|(at, _)| Marks::BEHIND.contains(at));
-        let (behind, byte) = behind.filter(|_| text.starts_with('"')).min_by_key(|(_, byte)| commonness(*byte))?;
+        let (behind, byte) = behind.min_by_key(|(_, byte)| commonness(*byte))?;
         let mut first = [0; size_of::<u64>()];
         let mut bits = first;
         for (at, byte) in text.bytes().take(first.len()).enumerate() {
