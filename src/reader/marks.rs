@@ -342,7 +342,7 @@ impl Tile {
             // What was a newline is the greatest number of all then, and other control characters are the smallest.
             least = least.min((bytes ^ b'\n') - 1);
         }
-        // Numbers are cheaper than bits: several words are asked at once.
+        // What follows from masks alone is worked out apart from them: the compiler does it for several words at once.
         let mut touching = 0;
         for word in 0..WORDS {
             touching |= self.opening[word] & (self.closing[1 + word] << 1 | self.closing[word] >> (BYTES - 1));

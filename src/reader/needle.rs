@@ -9,7 +9,7 @@ use super::word::commonness;
 #[derive(Debug, Clone)]
 pub(super) struct Needle {
     finder: Finder<'static>,
-    string: Option<Opening>,
+    opening: Option<Opening>,
 }
 
 /// A text that begins with a quote: where quotes are is known, and to look for one more byte takes half as long as to look for two.
@@ -42,7 +42,7 @@ impl Opening {
 
 impl Needle {
     pub(super) fn new(text: &str) -> Self {
-        Self { finder: Finder::new(text).into_owned(), string: Opening::of(text) }
+        Self { finder: Finder::new(text).into_owned(), opening: Opening::of(text) }
     }
 
     pub(super) fn is_in(&self, line: &[u8]) -> bool {
@@ -51,15 +51,15 @@ impl Needle {
 
     /// Of the lines of a block that are left, leaves those in which it is.
     pub(super) fn keep(&self, block: &[u8], lines: &mut Left<'_, impl Fn(&MarkedLine) -> bool>) {
-        let Some(string) = &self.string else {
+        let Some(opening) = &self.opening else {
             return lines.keep(|from| self.finder.find(&block[from..]).map(|at| from + at));
         };
         let text = self.finder.needle();
         let is_there = |at: usize| {
-            let near = block[at..].first_chunk().map(|first| u64::from_le_bytes(*first) & string.bits);
-            near.is_none_or(|near| near == string.first) && block[at..].starts_with(text)
+            let near = block[at..].first_chunk().map(|first| u64::from_le_bytes(*first) & opening.bits);
+            near.is_none_or(|near| near == opening.first) && block[at..].starts_with(text)
         };
-        lines.marks.each_string(block, string.rare, |at| {
+        lines.marks.each_string(block, opening.rare, |at| {
             if is_there(at) {
                 lines.found(at);
             }

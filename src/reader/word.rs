@@ -32,7 +32,7 @@ pub(super) fn commonness(byte: u8) -> usize {
     let frequency = b"zjqxkvbypgwfmucdlhrsnioate".iter().position(|letter| *letter == byte);
     match byte {
         b'a'..=b'z' => frequency.unwrap_or_default(),
-        b'0'..=b'9' | b'-' | b'/' | b'.' | b'_' | b',' | b':' => 24,
+        b'0'..=b'9' | b'-' | b'/' | b'.' | b'_' | b',' | b':' | b' ' => 24,
         b'"' => 26,
         _ => 3,
     }
