@@ -347,7 +347,7 @@ impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, '_, F> {
         match (path, self.skim.peek()?) {
             ([], _) => (self.found)(Some(self.skim.value()?)),
             ([Step::Key(name), rest @ ..], b'{') => {
-                let (first_key, mut times) = (self.first_key.take(), 0);
+                let (mut first_key, mut times) = (self.first_key.take(), 0);
                 let mut more = self.skim.enter();
                 while more {
                     if self.skim.key()?.is(name) {
@@ -357,8 +357,8 @@ impl<'v, F: FnMut(Option<Value<'v>>)> Walk<'v, '_, F> {
                             (self.found)(None);
                         }
                         self.to(rest)?;
-                        // Nothing else is on the way then.
-                        if first_key.is_some_and(|key| self.skim.lacks(key)) {
+                        // Nothing else is on the way then. To ask again at each repetition would not be linear.
+                        if first_key.take().is_some_and(|key| self.skim.lacks(key)) {
                             return Some(());
                         }
                     } else {

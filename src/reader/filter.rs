@@ -161,9 +161,11 @@ impl Filter {
         if self.needles.is_empty() && self.words.is_empty() {
             return;
         }
-        // Few lines have backslashes, fewer escapes of this kind: none is looked for behind the line.
+        // As `may_be_escaped`: few lines have backslashes, and where they are is known.
+        let behind = self.escape.needle().get(1);
+        let is_escape = |at: usize| behind.is_none_or(|byte| block[at + 1] == *byte);
         let may_be_escaped =
-            |line: &MarkedLine| line.has_backslash && self.may_be_escaped(&block[line.start..line.end]);
+            |line: &MarkedLine| line.has_backslash && marks.backslashes(line.start..line.end).any(is_escape);
         let mut lines = Left::all(marks, may_match, may_be_escaped);
         for needle in &self.needles {
             needle.keep(block, &mut lines);
@@ -400,12 +402,12 @@ impl Condition {
         (if self.test == Test::Missing { !is_there } else { is_met }, is_ambiguous)
     }
 
-    /// The end of its path's first key as lines spell it, with the quote behind it.
+    /// The end of its path's first key as lines without `\u` spell it, with the quote behind it; nothing if it has other escapes.
     fn first_key(&self) -> Option<Finder<'static>> {
         let Field::Meta(steps) = &self.field else { return None };
         match steps.first()? {
-            Step::Key(key) => Some(needle(&format!("{key}\""))),
-            Step::Item(_) => None,
+            Step::Key(key) if is_plain(key) => Some(needle(&format!("{key}\""))),
+            _ => None,
         }
     }
 
@@ -812,6 +814,23 @@ mod tests {
     fn spellings(model: &Model, seed: u64) -> [String; 3] {
         [Spelling::canonical(), Spelling::random(seed), Spelling::random(!seed)]
             .map(|mut spelling| model.spell(&mut spelling))
+    }
+
+    #[test]
+    fn a_repeated_key_is_seen_however_it_is_spelt() {
+        for (condition, meta) in [
+            (r#"meta."a\"b" = 1"#, r#"{"a\"b":1,"a\"b":2}"#),
+            (r#"meta."a/b" = 1"#, r#"{"a/b":1,"a\/b":2}"#),
+            ("meta.ab = 1", r#"{"ab":1,"\n":0,"a\u0062":2}"#),
+            ("meta.ab = 1", r#"{"ab":1,"\n":0,"ab":2}"#),
+        ] {
+            let condition = Condition::parse(condition).unwrap();
+            let (block, mut marks) = (format!("{{\"meta\":{meta}}}\n"), Marks::default());
+            assert!(marks.read(block.as_bytes()));
+            let strings = Strings::at(&marks, &marks.line(0), 8);
+            let record = Record { meta, strings, ..Record::parse(LINE.as_bytes()).unwrap() };
+            assert_eq!(condition.answer(condition.first_key().as_ref(), &record, &HERE), (true, true), "{meta}");
+        }
     }
 
     proptest! {

@@ -161,24 +161,15 @@ impl Part {
     fn long(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
         let line = sight.bytes(at);
         let (mut from, mut is_escaped) = (start, false);
-        // Every quote is an end, unless a backslash stands before it.
-        'quotes: loop {
-            let end = sight.marks.quote_from(at.start + from) - at.start;
-            let mut value = line.get(from..end)?;
-            while at.has_backslash
-                && let Some(backslash) = memchr::memchr(b'\\', value)
-            {
-                is_escaped = true;
-                match value.get(backslash + 1..)?.split_first() {
-                    None => {
-                        from = end + 1;
-                        continue 'quotes;
-                    }
-                    Some((b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest)) => value = rest,
-                    Some(_) => return Self::scanned(utf8(line)?, start),
-                }
+        loop {
+            let stop = sight.marks.stop_from(at.start + from) - at.start;
+            if *line.get(stop)? == b'"' {
+                return Some(Self { start, end: stop, is_escaped });
             }
-            return Some(Self { start, end, is_escaped });
+            match line.get(stop + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => (from, is_escaped) = (stop + 2, true),
+                _ => return Self::scanned(utf8(line)?, start),
+            }
         }
     }
 

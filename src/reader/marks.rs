@@ -95,14 +95,28 @@ impl Marks {
         dispatch!(self.level, simd => each_string(simd, (block, &self.seen.quotes), (byte, behind), &mut found));
     }
 
-    /// Where the first quote is at or behind a place in the block; behind all of it if there is none.
-    pub(super) fn quote_from(&self, at: usize) -> usize {
+    /// Where the first quote or backslash is at or behind a place in the block; behind all of it if there is none.
+    pub(super) fn stop_from(&self, at: usize) -> usize {
         let (word, bit) = (at / BYTES, at % BYTES);
-        let words = self.seen.quotes.get(word..).unwrap_or_default().iter().enumerate();
-        let mut words =
-            words.map(|(number, quotes)| (word + number, if number == 0 { quotes >> bit << bit } else { *quotes }));
-        let found = words.find(|(_, quotes)| *quotes != 0);
-        found.map_or(usize::MAX, |(word, quotes)| word * BYTES + quotes.trailing_zeros() as usize)
+        let words = self.seen.quotes.iter().zip(&self.seen.backslashes).enumerate().skip(word);
+        let stops = words.map(|(number, (quotes, backslashes))| (number, quotes | backslashes));
+        let mut stops = stops.map(|(number, stops)| (number, if number == word { stops >> bit << bit } else { stops }));
+        let found = stops.find(|(_, stops)| *stops != 0);
+        found.map_or(usize::MAX, |(word, stops)| word * BYTES + stops.trailing_zeros() as usize)
+    }
+
+    /// Where backslashes are in a part of the block.
+    pub(super) fn backslashes(&self, part: Range<usize>) -> impl Iterator<Item = usize> {
+        let words = part.start / BYTES..part.end.div_ceil(BYTES);
+        let places = words.flat_map(|word| {
+            let mut left = self.seen.backslashes[word];
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * BYTES + bit)
+            })
+        });
+        places.filter(move |at| part.contains(at))
     }
 }
 
@@ -120,9 +134,13 @@ impl<'b> Strings<'b> {
         Self { seen: Some((marks, start)), has_no_backslash: !line.has_backslash }
     }
 
-    /// Whether it is known that each string is spelt as its value.
-    pub(super) fn has_no_escape(self) -> bool {
-        self.has_no_backslash
+    /// Whether it is known that no `\uXXXX` spells a character in the text from a place on.
+    pub(super) fn has_no_unicode_escape(self, text: &str, from: usize) -> bool {
+        let none_is_seen = |(marks, start): (&Marks, usize)| {
+            let mut behind = marks.backslashes(start + from..start + text.len()).map(|at| at + 1 - start);
+            !behind.any(|at| text.as_bytes().get(at) == Some(&b'u'))
+        };
+        self.has_no_backslash || self.seen.is_some_and(none_is_seen)
     }
 
     /// Where the string ends that begins at a place in the text, behind its quote, if that is near and no escape is in it.
@@ -501,8 +519,12 @@ mod tests {
                     let near = block[at..].iter().take(BYTES).position(stop).map(|near| at + near);
                     let near = near.filter(|near| block[*near] == b'"');
                     prop_assert_eq!(marks.near_quote(at), near, "{}", at);
-                    let quote = block[at..].iter().position(|byte| *byte == b'"');
-                    prop_assert_eq!(marks.quote_from(at).min(block.len()), quote.map_or(block.len(), |quote| at + quote), "{}", at);
+                    let stop = block[at..].iter().position(stop).map_or(block.len(), |stop| at + stop);
+                    prop_assert_eq!(marks.stop_from(at).min(block.len()), stop, "{}", at);
+                }
+                for line in marks.lines() {
+                    let backslashes = (line.start..line.end).filter(|at| block[*at] == b'\\');
+                    prop_assert!(marks.backslashes(line.start..line.end).eq(backslashes), "{:?}", line);
                 }
             }
         }

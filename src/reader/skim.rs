@@ -66,10 +66,11 @@ impl<'j> Skim<'j> {
         Some(key)
     }
 
-    /// Whether it is known that no string in the rest is, or ends with, what stands in what is looked for before a quote.
+    /// Whether it is known that no string in the rest is, or ends with, what stands in what is looked for before a quote; that has no escape
+    /// but `\uXXXX`.
     #[inline]
     pub(super) fn lacks(&self, string_end: &Finder<'_>) -> bool {
-        self.strings.has_no_escape()
+        self.strings.has_no_unicode_escape(self.text, self.at)
             && self.text.as_bytes().get(self.at..).is_none_or(|rest| string_end.find(rest).is_none())
     }
 
