@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 pub use super::error::FilterError;
 pub use super::field::Place;
 use super::field::{Field, Step, Value};
-use super::marks::{MarkedLine, Marks};
+use super::marks::Marks;
 use super::needle::{Left, Needle};
 use super::number::Decimal;
 use super::record::{Record, canonical_ts};
@@ -161,18 +161,20 @@ impl Filter {
         if self.needles.is_empty() && self.words.is_empty() {
             return;
         }
-        // As `may_be_escaped`: few lines have backslashes, and where they are is known.
-        let behind = self.escape.needle().get(1);
-        let is_escape = |at: usize| behind.is_none_or(|byte| block[at + 1] == *byte);
-        let may_be_escaped =
-            |line: &MarkedLine| line.has_backslash && marks.backslashes(line.start..line.end).any(is_escape);
-        let mut lines = Left::all(marks, may_match, may_be_escaped);
+        let mut lines = Left::all(marks, may_match);
         for needle in &self.needles {
             needle.keep(block, &mut lines);
         }
         for word in &self.words {
             lines.keep(|from| word.find_start(&block[from..]).map(|at| from + at));
         }
+        // As `may_be_escaped`: where backslashes are is known.
+        let behind = self.escape.needle().get(1);
+        marks.each_backslash(|at| {
+            if behind.is_none_or(|byte| block[at + 1] == *byte) {
+                lines.spare(at);
+            }
+        });
     }
 
     /// Whether a line may spell what is looked for in another way.
@@ -240,6 +242,9 @@ impl Filter {
     }
 
     fn says_all_words(&self, record: &Record<'_>) -> bool {
+        if self.words.is_empty() {
+            return true;
+        }
         let has_backslash = memchr::memchr(b'\\', record.meta.as_bytes()).is_some();
         let says = |word: &Word| {
             let is_in = |text: &str| word.is_in(text.as_bytes());

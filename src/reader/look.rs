@@ -100,8 +100,10 @@ impl Likeness {
     /// The record of a line that was looked at just now.
     pub(super) fn record<'b>(&'b self, sight: &Sight<'b>, at: &MarkedLine, look: &Look<'b>) -> Record<'b> {
         let Look { line, ts, event, message } = look;
-        // What comes before is spelt as the members are.
-        let before = event.start;
+        // What comes before is spelt as the members are. Of a whole number of blocks of 64 bytes nothing is copied to be seen.
+        let is_start = |at: &usize| line[*at] & 0xC0 != 0x80;
+        let before = event.start.checked_sub((line.len() - event.start).wrapping_neg() % 64).filter(is_start);
+        let before = before.unwrap_or(event.start);
         let text = utf8(&line[before..]).expect("the look saw that it is");
         let workspace = JOB.len() + self.job_bytes + WORKSPACE.len();
         let meta = message.end + META.len() - 1;
@@ -147,24 +149,26 @@ struct Part {
 
 impl Part {
     /// The string whose value begins there, behind its quote.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "what is handed over in memory is waited for")]
     fn from(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
-        match sight.marks.near_quote(at.start + start) {
-            Some(end) if end < at.end => Some(Self { start, end: end - at.start, is_escaped: false }),
-            Some(_) => None,
-            None => Self::long(sight, at, start),
-        }
+        let (end, is_escaped) = match sight.marks.near_quote(at.start + start) {
+            Some(end) if end < at.end => (end - at.start, false),
+            Some(_) => return None,
+            None => Self::long(sight, at, start)?,
+        };
+        Some(Self { start, end, is_escaped })
     }
 
-    /// As `from`, of a string that is long or has escapes.
+    /// Where a string ends that is long or has escapes, and whether it has; its value begins there.
     #[inline(never)]
-    fn long(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<Self> {
+    fn long(sight: &Sight<'_>, at: &MarkedLine, start: usize) -> Option<(usize, bool)> {
         let line = sight.bytes(at);
         let (mut from, mut is_escaped) = (start, false);
         loop {
             let stop = sight.marks.stop_from(at.start + from) - at.start;
             if *line.get(stop)? == b'"' {
-                return Some(Self { start, end: stop, is_escaped });
+                return Some((stop, is_escaped));
             }
             match line.get(stop + 1)? {
                 b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => (from, is_escaped) = (stop + 2, true),
@@ -173,11 +177,11 @@ impl Part {
         }
     }
 
-    /// The string whose value begins there, with whatever escapes.
-    fn scanned(text: &str, start: usize) -> Option<Self> {
+    /// Where the string ends whose value begins there, with whatever escapes.
+    fn scanned(text: &str, start: usize) -> Option<(usize, bool)> {
         let mut scanner = Scanner::over(&text[start - 1..]);
         let end = scanner.string("").map(|_| start - 1 + scanner.offset() - 1).ok()?;
-        scanner.half_surrogate.is_none().then_some(Self { start, end, is_escaped: true })
+        scanner.half_surrogate.is_none().then_some((end, true))
     }
 
     /// The string, of a line from a place on.

@@ -96,13 +96,20 @@ impl Marks {
     }
 
     /// Where the first quote or backslash is at or behind a place in the block; behind all of it if there is none.
-    pub(super) fn stop_from(&self, at: usize) -> usize {
-        let (word, bit) = (at / BYTES, at % BYTES);
-        let words = self.seen.quotes.iter().zip(&self.seen.backslashes).enumerate().skip(word);
-        let stops = words.map(|(number, (quotes, backslashes))| (number, quotes | backslashes));
-        let mut stops = stops.map(|(number, stops)| (number, if number == word { stops >> bit << bit } else { stops }));
-        let found = stops.find(|(_, stops)| *stops != 0);
-        found.map_or(usize::MAX, |(word, stops)| word * BYTES + stops.trailing_zeros() as usize)
+    pub(super) fn stop_from(&self, mut at: usize) -> usize {
+        loop {
+            match near(&self.seen.quotes, at).zip(near(&self.seen.backslashes, at)) {
+                Some((0, 0)) => at += BYTES,
+                Some((quotes, backslashes)) => return at + (quotes | backslashes).trailing_zeros() as usize,
+                None => return usize::MAX,
+            }
+        }
+    }
+
+    /// Hands over, in the order of the block, where backslashes are.
+    pub(super) fn each_backslash(&self, mut found: impl FnMut(usize)) {
+        let (tiles, _) = self.seen.backslashes.as_chunks();
+        dispatch!(self.level, _ => tiles.iter().enumerate().for_each(|(number, tile)| each_place(number, tile, &mut found)));
     }
 
     /// Where backslashes are in a part of the block.
@@ -195,20 +202,29 @@ fn each_string<S: Simd>(
         }
         quotes[0] = quotes[WORDS];
         quotes[1..].copy_from_slice(tile_quotes);
-        let mut has_place = 0;
         for word in 0..WORDS {
             places[word] &= quotes[1 + word] << behind | quotes[word] >> (BYTES - behind);
-            has_place |= u64::from(places[word] != 0) << word;
         }
-        while has_place != 0 {
-            let word = has_place.trailing_zeros() as usize;
-            let mut places = places[word];
-            while places != 0 {
-                found((number * WORDS + word) * BYTES + places.trailing_zeros() as usize - behind);
-                places &= places - 1;
-            }
-            has_place &= has_place - 1;
+        each_place(number, &places, |at| found(at - behind));
+    }
+}
+
+/// Hands over the places in the block that the bits of a tile's words tell.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
+fn each_place(tile: usize, words: &[u64; WORDS], mut found: impl FnMut(usize)) {
+    let mut has_place = 0;
+    for (word, places) in words.iter().enumerate() {
+        has_place |= u64::from(*places != 0) << word;
+    }
+    while has_place != 0 {
+        let word = has_place.trailing_zeros() as usize;
+        let mut places = words[word];
+        while places != 0 {
+            found((tile * WORDS + word) * BYTES + places.trailing_zeros() as usize);
+            places &= places - 1;
         }
+        has_place &= has_place - 1;
     }
 }
 
@@ -373,10 +389,12 @@ impl Tile {
             self.is_not_ascii |= u64::from(self.beyond_ascii[word] != 0) << word;
             counts[word] = Counted::default().and(self.opening[word], self.closing[1 + word], backslashes[word]);
         }
+        let mut counted = self.counted;
         for (before, Counted(count)) in self.before.iter_mut().zip(counts) {
-            *before = self.counted;
-            self.counted.0 = self.counted.0.wrapping_add(count);
+            *before = counted;
+            counted.0 = counted.0.wrapping_add(count);
         }
+        self.counted = counted;
     }
 
     /// Writes down the lines that end here; `begun` is the line that has begun before.

@@ -1,8 +1,10 @@
 //! A text that a line must hold, looked for over many lines at once.
 
+use std::ops::Range;
+
 use memchr::memmem::Finder;
 
-use super::marks::{MarkedLine, Marks};
+use super::marks::Marks;
 use super::word::commonness;
 
 /// A text to look for.
@@ -50,14 +52,15 @@ impl Needle {
     }
 
     /// Of the lines of a block that are left, leaves those in which it is.
-    pub(super) fn keep(&self, block: &[u8], lines: &mut Left<'_, impl Fn(&MarkedLine) -> bool>) {
+    pub(super) fn keep(&self, block: &[u8], lines: &mut Left<'_>) {
         let Some(opening) = &self.opening else {
             return lines.keep(|from| self.finder.find(&block[from..]).map(|at| from + at));
         };
         let text = self.finder.needle();
-        let is_there = |at: usize| {
-            let near = block[at..].first_chunk().map(|first| u64::from_le_bytes(*first) & opening.bits);
-            near.is_none_or(|near| near == opening.first) && block[at..].starts_with(text)
+        let is_there = |at: usize| match block[at..].first_chunk() {
+            Some(near) if u64::from_le_bytes(*near) & opening.bits != opening.first => false,
+            Some(near) if text.len() <= near.len() => true,
+            _ => block[at..].starts_with(text),
         };
         lines.marks.each_string(block, opening.rare, |at| {
             if is_there(at) {
@@ -69,22 +72,20 @@ impl Needle {
 }
 
 /// The lines of a block that may hold what is looked for.
-pub(super) struct Left<'l, S> {
+pub(super) struct Left<'l> {
     marks: &'l Marks,
     lines: &'l mut [bool],
-    /// Which lines are left even if nothing is found in them.
-    spares: S,
-    /// What is found lies in this line or behind it, and there in the block.
+    /// What is found next lies in this line or behind it; and before this place in the block it does not matter.
     next: usize,
     from: usize,
 }
 
-impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
+impl<'l> Left<'l> {
     /// All lines of the block.
-    pub(super) fn all(marks: &'l Marks, are_left: &'l mut Vec<bool>, spares: S) -> Self {
+    pub(super) fn all(marks: &'l Marks, are_left: &'l mut Vec<bool>) -> Self {
         are_left.clear();
         are_left.resize(marks.count(), true);
-        Self { marks, lines: are_left, spares, next: 0, from: 0 }
+        Self { marks, lines: are_left, next: 0, from: 0 }
     }
 
     /// Leaves those in which something is found. Most are passed over without a search of their own.
@@ -99,32 +100,40 @@ impl<'l, S: Fn(&MarkedLine) -> bool> Left<'l, S> {
         self.end();
     }
 
+    /// Leaves the line, too, in which a place is, whatever was found. Places come in the order of the block.
+    pub(super) fn spare(&mut self, at: usize) {
+        if let Some(passed) = self.passed_before(at) {
+            self.lines[passed.end] = true;
+        }
+    }
+
     /// What is looked for is there, and in no line between this and where it was found before.
     #[inline]
     fn found(&mut self, at: usize) {
-        while at >= self.from && self.next < self.lines.len() {
-            let line = self.marks.line(self.next);
-            self.from = line.end + 1;
-            if at >= line.end {
-                self.pass(&line);
-            }
-            self.next += 1;
+        if let Some(passed) = self.passed_before(at) {
+            self.lines[passed].fill(false);
         }
+    }
+
+    /// Goes on behind the line in which a place is, and returns those that were passed before it; nothing if the last place was in it, too.
+    #[inline]
+    fn passed_before(&mut self, at: usize) -> Option<Range<usize>> {
+        (at >= self.from).then(|| {
+            let start = self.next;
+            while self.marks.line(self.next).end < at {
+                self.next += 1;
+            }
+            let passed = start..self.next;
+            self.from = self.marks.line(self.next).end + 1;
+            self.next += 1;
+            passed
+        })
     }
 
     /// It is in no other line.
     fn end(&mut self) {
-        while self.next < self.lines.len() {
-            self.pass(&self.marks.line(self.next));
-            self.next += 1;
-        }
+        self.lines[self.next..].fill(false);
         (self.next, self.from) = (0, 0);
-    }
-
-    #[inline]
-    fn pass(&mut self, line: &MarkedLine) {
-        let is_left = &mut self.lines[self.next];
-        *is_left = *is_left && (self.spares)(line);
     }
 }
 
@@ -133,6 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::reader::marks::MarkedLine;
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
@@ -151,10 +161,15 @@ mod tests {
             prop_assert!(marks.read(block.as_bytes()));
             let is_spared = |line: &MarkedLine| line.start.is_multiple_of(7);
             let needle = Needle::new(&text);
-            let mut lines = Left::all(&marks, &mut are_left, is_spared);
+            let mut lines = Left::all(&marks, &mut are_left);
             // What was left once is left again.
             needle.keep(block.as_bytes(), &mut lines);
             needle.keep(block.as_bytes(), &mut lines);
+            // A place of a line may be any, and there may be several.
+            for line in marks.lines().filter(is_spared) {
+                lines.spare(line.start);
+                lines.spare(line.end);
+            }
             for (line, is_left) in marks.lines().zip(are_left) {
                 let line_text = &block[line.start..line.end];
                 // Of a line without a byte it does not matter: it is no record.

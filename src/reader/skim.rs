@@ -95,7 +95,7 @@ impl<'j> Skim<'j> {
                     self.at += 1;
                     continue;
                 }
-                _ => self.at += bytes[self.at..].iter().take_while(|byte| !is_end(**byte)).count(),
+                _ => self.at += scalar(&bytes[self.at..]),
             }
             if depth <= 0 {
                 return self.text.get(start..self.at);
@@ -179,29 +179,45 @@ impl<'j> Skim<'j> {
     }
 }
 
-/// Whether a byte ends a number or a word.
-fn is_end(byte: u8) -> bool {
-    matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
+/// How many bytes come before the first that ends a number or a word; looks at eight at a time.
+#[inline]
+fn scalar(bytes: &[u8]) -> usize {
+    // Brackets differ in a bit alone, and space is the greatest of those below `!`.
+    let end = |word: u64| equal(word, b',') | equal(word | (ONES * 0x20), b'}') | below(word, b'!');
+    let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | ..=b' ');
+    first(bytes, end, is_end)
 }
 
 /// How many bytes come before the first quote or backslash; looks at eight at a time.
 #[inline]
 fn run(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    /// Sets the high bit of the lowest byte that is equal, if one is. What it does to bytes above that does not matter.
-    const fn equal(word: u64, byte: u8) -> u64 {
-        let differing = word ^ (ONES * byte as u64);
-        differing.wrapping_sub(ONES) & !differing & (ONES << 7)
-    }
-    let mut run = 0;
-    while let Some(word) = bytes[run..].first_chunk() {
-        let word = u64::from_le_bytes(*word);
-        match equal(word, b'"') | equal(word, b'\\') {
-            0 => run += 8,
-            stops => return run + (stops.trailing_zeros() / 8) as usize,
+    first(bytes, |word| equal(word, b'"') | equal(word, b'\\'), |byte| matches!(byte, b'"' | b'\\'))
+}
+
+/// How many bytes come before the first of a kind. Of eight, `of_eight` sets the high bit of the lowest that is such a byte; what it does
+/// to bytes above that does not matter.
+#[inline]
+fn first(bytes: &[u8], of_eight: impl Fn(u64) -> u64, is_one: impl Fn(&u8) -> bool) -> usize {
+    let mut passed = 0;
+    while let Some(word) = bytes[passed..].first_chunk() {
+        match of_eight(u64::from_le_bytes(*word)) {
+            0 => passed += 8,
+            found => return passed + (found.trailing_zeros() / 8) as usize,
         }
     }
-    run + bytes[run..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count()
+    passed + bytes[passed..].iter().take_while(|byte| !is_one(byte)).count()
+}
+
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+
+/// Sets the high bit of the lowest byte that is equal, if one is.
+const fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * byte as u64), 1)
+}
+
+/// Sets the high bit of the lowest byte that is less, if one is, and less than 0x80.
+const fn below(word: u64, byte: u8) -> u64 {
+    word.wrapping_sub(ONES * byte as u64) & !word & (ONES << 7)
 }
 
 #[cfg(test)]

@@ -66,6 +66,11 @@ impl Slot {
         self.key.head.to_le_bytes()[0] == LONG
     }
 
+    #[inline]
+    fn is_long_key(&self, keys: &[u8], key: Key<'_>) -> bool {
+        self.is_long() && self.with_key(keys, |other| other == key)
+    }
+
     /// Hands over the key.
     fn with_key<R>(&self, keys: &[u8], take: impl FnOnce(Key<'_>) -> R) -> R {
         let [length, ..] = self.key.head.to_le_bytes();
@@ -96,6 +101,8 @@ pub(super) struct Tally {
     gathered: Vec<Gathered>,
     /// For each slot of [`Tally::add`], [`RECENT`] keys that were counted there last, by a byte of their hashes.
     recent: Vec<Gathered>,
+    /// Slots of long keys that were counted last, by a byte that is made of a key's ends. Another key may be there by now, or none.
+    recent_long: [u32; RECENT],
     hasher: RandomState,
 }
 
@@ -127,7 +134,8 @@ impl Tally {
         let keys_bytes_max = (bytes_max - places * PLACE_BYTES).min(1 << 30);
         let (places, slots, keys, hasher) = (HashTable::new(), Vec::new(), Vec::new(), RandomState::default());
         let (gathered, recent) = (Vec::new(), Vec::new());
-        Self { places, slots, slots_max, keys, keys_bytes_max, gathered, recent, hasher }
+        let recent_long = [u32::MAX; RECENT];
+        Self { places, slots, slots_max, keys, keys_bytes_max, gathered, recent, recent_long, hasher }
     }
 
     /// Counts a key, that may well be like others that are counted in this slot. `false` if there is no room for it; then nothing was
@@ -148,10 +156,14 @@ impl Tally {
     }
 
     fn add_long(&mut self, key: Key<'_>) -> bool {
-        let (_, bytes) = key;
-        let has_room = self.makes_room(bytes.len());
+        let recent = self.recent_long[ends_of(key)] as usize;
+        if let Some(slot) = self.slots.get_mut(recent).filter(|slot| slot.is_long_key(&self.keys, key)) {
+            slot.count += 1;
+            return true;
+        }
+        let has_room = self.makes_room(key.1.len());
         if has_room {
-            self.count_long(key);
+            self.recent_long[ends_of(key)] = self.count_long(key);
         }
         has_room
     }
@@ -210,24 +222,25 @@ impl Tally {
         for Gathered { hash, slot } in gathered.drain(..) {
             match places.find(hash, |number| slots[*number as usize].key.is(&slot.key)) {
                 Some(number) => slots[*number as usize].count += slot.count,
-                None => insert(places, slots, keys, hasher, (hash, slot)),
+                None => _ = insert(places, slots, keys, hasher, (hash, slot)),
             }
         }
     }
 
-    fn count_long(&mut self, key: Key<'_>) {
+    /// Counts a long key, and returns the number of its slot.
+    fn count_long(&mut self, key: Key<'_>) -> u32 {
         let Self { places, slots, keys, hasher, .. } = self;
         let hash = hasher.hash_one(key);
-        let is_it = |slot: &Slot| slot.is_long() && slot.with_key(keys, |other| other == key);
-        if let Some(number) = places.find(hash, |number| is_it(&slots[*number as usize])) {
-            slots[*number as usize].count += 1;
-            return;
+        let known = places.find(hash, |number| slots[*number as usize].is_long_key(keys, key)).copied();
+        if let Some(number) = known {
+            slots[number as usize].count += 1;
+            return number;
         }
         let (head, bytes) = key;
         let place = [keys.len(), bytes.len()].map(|place| place as u64);
         let key = Short { head: head << 8 | u64::from(LONG), bytes: place };
         keys.extend_from_slice(bytes);
-        insert(places, slots, keys, hasher, (hash, Slot { key, count: 1 }));
+        insert(places, slots, keys, hasher, (hash, Slot { key, count: 1 }))
     }
 
     /// Takes all keys and their counts out, in order, but those that are at hand in slots.
@@ -240,18 +253,29 @@ impl Tally {
     }
 }
 
+/// Takes a new key, and returns the number of its slot.
 fn insert(
     places: &mut HashTable<u32>,
     slots: &mut Vec<Slot>,
     keys: &[u8],
     hasher: &RandomState,
     (hash, slot): (u64, Slot),
-) {
+) -> u32 {
+    let number = number(slots.len());
     slots.push(slot);
-    places.insert_unique(hash, number(slots.len() - 1), |number| {
+    places.insert_unique(hash, number, |number| {
         let slot = &slots[*number as usize];
         if slot.is_long() { slot.with_key(keys, |key| hasher.hash_one(key)) } else { hash_short(hasher, &slot.key) }
     });
+    number
+}
+
+/// A byte of a long key that most others differ in.
+#[inline]
+fn ends_of((number, bytes): Key<'_>) -> usize {
+    let eight = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let ends = eight(bytes.first_chunk()) ^ eight(bytes.last_chunk()).rotate_left(29) ^ number ^ bytes.len() as u64;
+    usize::from(ends.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0])
 }
 
 fn number(count: usize) -> u32 {
