@@ -77,7 +77,8 @@ impl Marks {
     }
 
     /// Where the first quote is at or behind a place in the block, if it is near, and no backslash is before it.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is asked for each string of each line")]
     pub(super) fn near_quote(&self, at: usize) -> Option<usize> {
         let quotes = near(&self.seen.quotes, at)?;
         let before = (quotes & quotes.wrapping_neg()).wrapping_sub(1);
@@ -285,6 +286,12 @@ impl Counted {
         Self(self.0.wrapping_add(count(opening) + (count(backslashes) << 32)).wrapping_sub(count(closing)))
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
+    fn plus(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
     /// Whether there were as many closed as opened since, and whether there was a backslash: no more than a line is long.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is compiled for the processor that its caller is for")]
@@ -389,12 +396,14 @@ impl Tile {
             self.is_not_ascii |= u64::from(self.beyond_ascii[word] != 0) << word;
             counts[word] = Counted::default().and(self.opening[word], self.closing[1 + word], backslashes[word]);
         }
-        let mut counted = self.counted;
-        for (before, Counted(count)) in self.before.iter_mut().zip(counts) {
-            *before = counted;
-            counted.0 = counted.0.wrapping_add(count);
+        // Of four words at once: each sum has to wait for the one before.
+        let ((befores, _), (counts, _)) = (self.before.as_chunks_mut(), counts.as_chunks());
+        for (before, [first, second, third, fourth]) in befores.iter_mut().zip(counts) {
+            let (two, last_two) = (first.plus(*second), third.plus(*fourth));
+            let counted = self.counted;
+            *before = [counted, counted.plus(*first), counted.plus(two), counted.plus(two.plus(*third))];
+            self.counted = counted.plus(two.plus(last_two));
         }
-        self.counted = counted;
     }
 
     /// Writes down the lines that end here; `begun` is the line that has begun before.

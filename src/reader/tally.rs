@@ -101,8 +101,8 @@ pub(super) struct Tally {
     gathered: Vec<Gathered>,
     /// For each slot of [`Tally::add`], [`RECENT`] keys that were counted there last, by a byte of their hashes.
     recent: Vec<Gathered>,
-    /// Slots of long keys that were counted last, by a byte that is made of a key's ends. Another key may be there by now, or none.
-    recent_long: [u32; RECENT],
+    /// Slots of long keys that were counted last, by a number that is made of a key's ends. Another key may be there by now, or none.
+    recent_long: [u32; 1 << RECENT_LONG_BITS],
     hasher: RandomState,
 }
 
@@ -121,6 +121,7 @@ impl Gathered {
 
 const GATHERED_MAX: usize = 64;
 const RECENT: usize = 1 << u8::BITS;
+const RECENT_LONG_BITS: u32 = 10;
 /// What a slot of [`Tally::add`] takes beside what is given to a tally.
 pub(super) const SLOT_BYTES: usize = RECENT * size_of::<Gathered>();
 
@@ -134,7 +135,7 @@ impl Tally {
         let keys_bytes_max = (bytes_max - places * PLACE_BYTES).min(1 << 30);
         let (places, slots, keys, hasher) = (HashTable::new(), Vec::new(), Vec::new(), RandomState::default());
         let (gathered, recent) = (Vec::new(), Vec::new());
-        let recent_long = [u32::MAX; RECENT];
+        let recent_long = [u32::MAX; 1 << RECENT_LONG_BITS];
         Self { places, slots, slots_max, keys, keys_bytes_max, gathered, recent, recent_long, hasher }
     }
 
@@ -270,12 +271,12 @@ fn insert(
     number
 }
 
-/// A byte of a long key that most others differ in.
+/// A number that is made of a long key's ends, in which most others differ.
 #[inline]
 fn ends_of((number, bytes): Key<'_>) -> usize {
     let eight = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let ends = eight(bytes.first_chunk()) ^ eight(bytes.last_chunk()).rotate_left(29) ^ number ^ bytes.len() as u64;
-    usize::from(ends.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0])
+    (ends.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - RECENT_LONG_BITS)) as usize
 }
 
 fn number(count: usize) -> u32 {
