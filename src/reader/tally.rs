@@ -67,8 +67,8 @@ impl Slot {
     }
 
     #[inline]
-    fn is_long_key(&self, keys: &[u8], key: Key<'_>) -> bool {
-        self.is_long() && self.with_key(keys, |other| other == key)
+    fn is(&self, keys: &[u8], key: Key<'_>) -> bool {
+        self.with_key(keys, |other| other == key)
     }
 
     /// Hands over the key.
@@ -158,7 +158,7 @@ impl Tally {
 
     fn add_long(&mut self, key: Key<'_>) -> bool {
         let recent = self.recent_long[ends_of(key)] as usize;
-        if let Some(slot) = self.slots.get_mut(recent).filter(|slot| slot.is_long_key(&self.keys, key)) {
+        if let Some(slot) = self.slots.get_mut(recent).filter(|slot| slot.is(&self.keys, key)) {
             slot.count += 1;
             return true;
         }
@@ -232,7 +232,7 @@ impl Tally {
     fn count_long(&mut self, key: Key<'_>) -> u32 {
         let Self { places, slots, keys, hasher, .. } = self;
         let hash = hasher.hash_one(key);
-        let known = places.find(hash, |number| slots[*number as usize].is_long_key(keys, key)).copied();
+        let known = places.find(hash, |number| slots[*number as usize].is(keys, key)).copied();
         if let Some(number) = known {
             slots[number as usize].count += 1;
             return number;
