@@ -1,11 +1,12 @@
-//! Answers that are there as a whole: JSON, sent in parts, so that the connection holds no second copy of it.
+//! Answers that are there as a whole: JSON, sent in parts, so that the connection holds no second copy of it. What no memory should hold of it
+//! lies in a temporary file.
 
-use std::convert::Infallible;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -13,9 +14,11 @@ use hyper::body::{Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::ser::Formatter;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::caller::Rows;
 use super::gate::Room;
+use super::kept::Kept;
 use crate::reader::output::Columns;
 
 /// What is handed to the connection at once.
@@ -68,12 +71,24 @@ pub(crate) fn claims(columns: Option<&Columns>) -> [(HeaderName, HeaderValue); 1
     [(AUDIT_CLAIMED, HeaderValue::try_from(claimed.join(", ")).expect("keys and members are plain"))]
 }
 
-/// An answer of JSON that holds so many records, and takes room until it is sent.
-pub(crate) fn whole((bytes, room): (Vec<u8>, Room), rows: u64) -> Response {
-    let mut response = Response::new(Body::new(Parts { bytes: bytes.into(), _room: room }));
+/// An answer that is there as a whole: what was moved to a temporary file, and what stands behind it and takes room until it is sent.
+pub(crate) struct Whole {
+    pub(crate) kept: Kept,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) room: Room,
+}
+
+/// An answer of JSON that holds so many records.
+///
+/// # Errors
+/// Those of the temporary file.
+pub(crate) fn whole(Whole { kept, bytes, room }: Whole, rows: u64) -> io::Result<Response> {
+    let left = kept.bytes() + bytes.len() as u64;
+    let file = kept.end()?.map(FilePart::Read);
+    let mut response = Response::new(Body::new(Parts { file, bytes: bytes.into(), left, _room: room }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.extensions_mut().insert(Rows(Arc::new(AtomicU64::new(rows))));
-    response
+    Ok(response)
 }
 
 /// An answer of a few bytes.
@@ -84,28 +99,74 @@ pub(crate) fn small(value: &impl Serialize) -> Response {
 }
 
 struct Parts {
+    /// What comes before the bytes, until all of it was sent.
+    file: Option<FilePart>,
     bytes: Bytes,
+    /// Of both.
+    left: u64,
     _room: Room,
+}
+
+/// A file that is read on a thread that may block.
+enum FilePart {
+    Read(File),
+    Reading(JoinHandle<io::Result<(File, Bytes)>>),
+}
+
+impl FilePart {
+    fn read(mut file: File) -> io::Result<(File, Bytes)> {
+        let mut part = Vec::with_capacity(PART_BYTES);
+        file.by_ref().take(PART_BYTES as u64).read_to_end(&mut part)?;
+        Ok((file, part.into()))
+    }
+}
+
+impl Parts {
+    /// The next part of the file; nothing if it has ended.
+    fn poll_file(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let mut reading = match self.file.take() {
+            None => return Poll::Ready(None),
+            Some(FilePart::Read(file)) => spawn_blocking(|| FilePart::read(file)),
+            Some(FilePart::Reading(reading)) => reading,
+        };
+        let Poll::Ready(read) = Pin::new(&mut reading).poll(cx) else {
+            self.file = Some(FilePart::Reading(reading));
+            return Poll::Pending;
+        };
+        Poll::Ready(match read.map_err(io::Error::other).flatten() {
+            Ok((_, part)) if part.is_empty() => None,
+            Ok((file, part)) => {
+                self.file = Some(FilePart::Read(file));
+                Some(Ok(part))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
 }
 
 impl hyper::body::Body for Parts {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.bytes.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.bytes.len().min(PART_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(length)))))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let part = match ready!(self.poll_file(cx)) {
+            Some(part) => part?,
+            None if self.bytes.is_empty() => return Poll::Ready(None),
+            None => {
+                let length = self.bytes.len().min(PART_BYTES);
+                self.bytes.split_to(length)
+            }
+        };
+        self.left = self.left.saturating_sub(part.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
+        SizeHint::with_exact(self.left)
     }
 }
 

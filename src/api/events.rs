@@ -14,11 +14,12 @@ use utoipa::openapi::Ref;
 use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Array, ArrayBuilder, ObjectBuilder};
 
 use super::Console;
-use super::answer::{self, write_json};
+use super::answer::{self, Whole, write_json};
 use super::caller::Caller;
 use super::cursor::{self, Cursor};
 use super::filters::{self, FILTERS, ORDER, VIEW};
-use super::gate::{Gate, Room};
+use super::gate::Gate;
+use super::kept::Kept;
 use super::library::View as Snapshot;
 use super::parameters::{Kind, Parameter, Parameters, bad};
 use super::search::{self, Searched};
@@ -27,7 +28,7 @@ use crate::http::{Code, Problem};
 use crate::reader::field::Place;
 use crate::reader::filter::{Condition, Criteria, Filter, Scope};
 use crate::reader::listing::{Listing, Segment, Sources};
-use crate::reader::output::Columns;
+use crate::reader::output::{Columns, Drain};
 use crate::reader::record::Record;
 use crate::reader::search::{After, Coverage};
 use crate::reader::sorted::Order;
@@ -110,12 +111,17 @@ impl<'r> Item<'r> {
 }
 
 /// Writes a record: an [`Item`], or what columns show of it; returns whether that hangs on a key that is there more than once.
-pub(crate) fn write_item(columns: Option<&Columns>, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
+fn write_item(
+    columns: Option<&Columns>,
+    (record, place): (&Record<'_>, &Place<'_>),
+    out: &mut Vec<u8>,
+    drain: &mut Drain<'_>,
+) -> bool {
     let Some(columns) = columns else {
         write_json(&Item::new(record, place), out);
         return false;
     };
-    columns.write_object(record, place, out)
+    columns.write_object(record, place, out, drain)
 }
 
 /// A page of records.
@@ -149,7 +155,7 @@ pub(super) async fn page(
     let turn = console.gate.search().await?;
     let asking = Arc::clone(&console);
     let (body, count) = search::run(turn, move |is_stopped| asked.answer(&asking, is_stopped)).await?;
-    Ok((claims, answer::whole(body, count)).into_response())
+    Ok((claims, answer::whole(body, count).map_err(|error| search::failed(&error))?).into_response())
 }
 
 /// What a page is asked for.
@@ -197,8 +203,8 @@ impl Asked {
         Ok(Self { criteria, columns, order, limit, offset, at, fingerprint, after })
     }
 
-    /// The page, the room that it takes, and how many records are on it.
-    fn answer(self, console: &Console, is_stopped: &AtomicBool) -> Result<((Vec<u8>, Room), u64), Problem> {
+    /// The page, and how many records are on it.
+    fn answer(self, console: &Console, is_stopped: &AtomicBool) -> Result<(Whole, u64), Problem> {
         let Self { mut criteria, columns, order, limit, offset, at, fingerprint, after } = self;
         let library = &console.library;
         let (after, snapshot) = after.map_or((None, None), |(after, snapshot)| (Some(after), snapshot));
@@ -218,7 +224,7 @@ impl Asked {
         let kept = snapshot.and_then(|id| Some((id, library.view(id)?)));
         let (snapshot, mut shown) = kept.unwrap_or_else(|| library.take());
         let mut attempt = 1;
-        let Filled { mut body, room, count, last, has_more, coverage, .. } = loop {
+        let Filled { mut body, count, last, has_more, coverage, .. } = loop {
             let filled = wanted.fill(&shown, library.sources(), &console.gate, is_stopped)?;
             if !filled.is_disturbed() || attempt == ATTEMPTS_MAX {
                 break filled;
@@ -234,8 +240,8 @@ impl Asked {
         let next = last.filter(|_| has_more).map(|(ts, index, segment)| {
             Cursor { process: console.process, snapshot, asked: at, fingerprint, ts, index, segment }.text()
         });
-        finish(&mut body, next, coverage);
-        Ok(((body, room), count as u64))
+        finish(&mut body.bytes, next, coverage);
+        Ok((body, count as u64))
     }
 }
 
@@ -254,8 +260,7 @@ struct Wanted<'w> {
 
 /// A page that is to be ended.
 struct Filled {
-    body: Vec<u8>,
-    room: Room,
+    body: Whole,
     count: usize,
     /// Where the last record lies.
     last: Option<(Timestamp, u64, String)>,
@@ -292,10 +297,10 @@ impl Wanted<'_> {
                 break;
             }
         }
-        let (mut body, mut count, mut last, mut is_full) = (b"{\"items\":[".to_vec(), 0, None, false);
-        let mut room = gate.room();
+        let (mut bytes, mut kept, mut room) = (b"{\"items\":[".to_vec(), Kept::default(), gate.room());
+        let (mut count, mut last, mut is_full) = (0, None, false);
         while let Some(line) = sorted.next_line(listing, sources).map_err(failed)? {
-            is_full = count == self.limit || body.len() > PAGE_BYTES_MAX;
+            is_full = count == self.limit || kept.bytes() > 0 || bytes.len() > PAGE_BYTES_MAX;
             if is_full {
                 break;
             }
@@ -304,19 +309,22 @@ impl Wanted<'_> {
             let record = Record::parse(&line.line).expect("what is no record is left out");
             let place = Place { segment: &path, index: line.index, rank: segment.name.rank() };
             if count > 0 {
-                body.push(b',');
+                bytes.push(b',');
             }
-            let is_ambiguous =
-                gate.long.alone(line.line.len(), || write_item(self.columns, &record, &place, &mut body));
-            room.grow_to(body.len())?;
+            let mut keep = |bytes: &mut Vec<u8>| kept.take(bytes);
+            let mut drain = Drain::new(PAGE_BYTES_MAX, &mut keep);
+            let write = || write_item(self.columns, (&record, &place), &mut bytes, &mut drain);
+            let is_ambiguous = gate.long.alone(line.line.len(), write);
+            room.grow_to(bytes.len())?;
             coverage.ambiguous += u64::from(is_ambiguous && !self.filter.is_ambiguous(&record, &place));
             last = Some((record.ts, line.index, path));
             count += 1;
         }
-        body.shrink_to_fit();
+        bytes.shrink_to_fit();
+        let body = Whole { kept, bytes, room };
         let segments_lost = search::lost(&sorted, listing, sources);
         coverage.unreadable += segments_lost;
-        Ok(Filled { body, room, count, last, has_more: is_full || sorted.has_reached_limit(), coverage, segments_lost })
+        Ok(Filled { body, count, last, has_more: is_full || sorted.has_reached_limit(), coverage, segments_lost })
     }
 }
 
@@ -350,7 +358,6 @@ pub(super) async fn one(
     let turn = console.gate.search().await?;
     let asking = Arc::clone(&console);
     let body = search::run(turn, move |is_stopped| {
-        let mut room = asking.gate.room();
         let listing = asking.library.listing();
         let mut alone = Listing::default();
         alone.segments.extend(listing.position(&segment).map(|number| listing.segments[number].clone()));
@@ -359,24 +366,26 @@ pub(super) async fn one(
         let is_everybodys = caller.scope == Scope::All;
         let filter = Filter::new(Criteria { conditions, scope: caller.scope, ..Criteria::default() });
         let search = search::prepare((asking.library.sources(), &alone), &filter, is_stopped);
-        let (found, coverage) = search.each(Vec::new, |found: &mut Vec<Vec<u8>>, hit| {
-            let mut item = Vec::new();
-            let length = hit.record.line.len();
-            asking.gate.long.alone(length, || write_item(columns.as_ref(), hit.record, &hit.place, &mut item));
-            item.shrink_to_fit();
-            found.push(item);
+        let (found, coverage) = search.each(Vec::new, |found: &mut Vec<Whole>, hit| {
+            let (mut bytes, mut kept) = (Vec::new(), Kept::default());
+            let mut keep = |bytes: &mut Vec<u8>| kept.take(bytes);
+            let mut drain = Drain::new(PAGE_BYTES_MAX, &mut keep);
+            let write = || write_item(columns.as_ref(), (hit.record, &hit.place), &mut bytes, &mut drain);
+            asking.gate.long.alone(hit.record.line.len(), write);
+            bytes.shrink_to_fit();
+            found.push(Whole { kept, bytes, room: asking.gate.room() });
             std::ops::ControlFlow::Break(())
         });
-        if let Some(item) = found.into_iter().flatten().next() {
-            room.grow_to(item.len())?;
-            return Ok((item, room));
+        if let Some(mut item) = found.into_iter().flatten().next() {
+            item.room.grow_to(item.bytes.len())?;
+            return Ok(item);
         }
         // Of a segment that no record of the scope is known to be in, nobody in it is told that it is there.
         let is_unread = coverage.unreadable > 0 && (is_everybodys || coverage.searched > 0);
         Err(if is_unread { Problem::new(Code::StorageFailed, "its segment can't be read") } else { nothing() })
     })
     .await?;
-    Ok((claims, answer::whole(body, 1)).into_response())
+    Ok((claims, answer::whole(body, 1).map_err(|error| search::failed(&error))?).into_response())
 }
 
 #[cfg(test)]

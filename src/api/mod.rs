@@ -16,6 +16,7 @@ mod events;
 mod export;
 pub(crate) mod filters;
 pub(crate) mod gate;
+mod kept;
 pub(crate) mod library;
 pub(crate) mod parameters;
 mod pcd;

@@ -4,8 +4,7 @@
 //! A search may fail; what is sent can't be taken back. So nothing is sent before the search has found all that it looks for, and what
 //! fails later cuts the answer off, which every client notices: an answer that ends as it should is whole.
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use tracing::error;
 use super::Console;
 use super::caller::{Caller, Rows};
 use super::gate::{LONG_BYTES, Long, Turn};
+use super::kept::Kept;
 use super::search::{Searched, Stop};
 use crate::http::Problem;
 use crate::reader::output::Drain;
@@ -91,27 +91,27 @@ impl Out {
         line_bytes: usize,
         encode: impl FnOnce(&mut Vec<u8>, &mut Drain<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut bytes, mut kept) = (mem::take(&mut self.row), Ok(None));
-        let mut keep = |bytes: &mut Vec<u8>| kept = keep(mem::replace(&mut kept, Ok(None)), bytes);
+        let (mut bytes, mut kept) = (mem::take(&mut self.row), Kept::default());
+        let mut keep = |bytes: &mut Vec<u8>| kept.take(bytes);
         self.long.alone(line_bytes, || encode(&mut bytes, &mut Drain::new(LONG_BYTES, &mut keep)))?;
-        self.write_kept(kept?, &mut bytes)?;
+        self.write_kept(kept, &mut bytes)?;
         self.row = bytes;
         Ok(())
     }
 
     /// Writes a value that may be as long as a record, and leaves nothing of it in memory.
     pub(crate) fn write_value(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        self.write_kept(None, bytes)
+        self.write_kept(Kept::default(), bytes)
     }
 
-    fn write_kept(&mut self, file: Option<File>, bytes: &mut Vec<u8>) -> io::Result<()> {
-        if file.is_none() && bytes.len() <= LONG_BYTES {
+    fn write_kept(&mut self, mut kept: Kept, bytes: &mut Vec<u8>) -> io::Result<()> {
+        if kept.bytes() == 0 && bytes.len() <= LONG_BYTES {
             self.write_all(bytes)?;
             bytes.clear();
             return Ok(());
         }
-        if let Some(mut file) = keep(Ok(file), bytes)? {
-            file.rewind()?;
+        kept.take(bytes);
+        if let Some(mut file) = kept.end()? {
             io::copy(&mut file, self)?;
         }
         Ok(())
@@ -131,14 +131,6 @@ impl Out {
         let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART_BYTES));
         self.parts.blocking_send(Ok(part.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
-}
-
-/// Puts bytes behind those that are in a temporary file, if any are; none is left in memory.
-fn keep(file: io::Result<Option<File>>, bytes: &mut Vec<u8>) -> io::Result<Option<File>> {
-    let bytes = mem::take(bytes);
-    let mut file = file?.map_or_else(tempfile::tempfile, Ok)?;
-    file.write_all(&bytes)?;
-    Ok(Some(file))
 }
 
 impl Write for Out {

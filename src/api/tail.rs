@@ -10,7 +10,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -35,7 +35,8 @@ use super::answer::{self, write_json};
 use super::caller::{Caller, Rows};
 use super::events::Item;
 use super::filters::{self, FILTERS};
-use super::gate::STREAMS_MAX;
+use super::gate::{LONG_BYTES, STREAMS_MAX};
+use super::kept::Kept;
 use super::library::News;
 use super::parameters::{Parameter, Parameters};
 use super::search;
@@ -45,7 +46,7 @@ use crate::reader::filter::Filter;
 use crate::reader::follow::{Bookmark, Followed, Follower, Pace, Progress};
 use crate::reader::lines::Buffer;
 use crate::reader::listing::{Changes, Listing, Sources};
-use crate::reader::output::Columns;
+use crate::reader::output::{Columns, Drain};
 use crate::reader::search::Notice;
 use crate::reader::view::View;
 use crate::record::{LINE_BYTES_MAX, Timestamp};
@@ -275,9 +276,10 @@ impl Tailing {
         let part = RefCell::new(Part::default());
         let mut found = |found: &Followed<'_>| {
             let mut part = part.borrow_mut();
-            write_event(found, columns.as_ref(), &mut part.bytes);
+            part.record(found, columns.as_ref());
             rows.0.fetch_add(1, Ordering::Relaxed);
-            if part.bytes.len() < PART_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let is_long = part.kept.bytes() > 0 || part.bytes.len() >= PART_BYTES;
+            if is_long { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         // Nobody knows how long a line is before it is read.
         let progress = console.gate.long.alone(LINE_BYTES_MAX, || {
@@ -285,7 +287,7 @@ impl Tailing {
         });
         let mut part = part.into_inner().end(|| self.follower.bookmark(sources));
         if part.is_empty() && self.told_at.elapsed() >= TELL_EVERY {
-            part = format!(": still here\nid: {}\n\n", self.follower.bookmark(sources)).into_bytes();
+            part.bytes = format!(": still here\nid: {}\n\n", self.follower.bookmark(sources)).into_bytes();
         }
         match Waiting::new(part) {
             Ok(waiting) => self.waiting = waiting,
@@ -330,14 +332,13 @@ enum Waiting {
 }
 
 impl Waiting {
-    fn new(part: Vec<u8>) -> io::Result<Self> {
-        if part.len() <= 2 * PART_BYTES {
-            return Ok(Self::Few(part));
+    fn new(Part { mut bytes, mut kept, .. }: Part) -> io::Result<Self> {
+        if kept.bytes() == 0 && bytes.len() <= 2 * PART_BYTES {
+            return Ok(Self::Few(bytes));
         }
-        let mut file = tempfile::tempfile()?;
-        file.write_all(&part)?;
-        file.rewind()?;
-        Ok(Self::Many(file, part.len() as u64))
+        kept.take(&mut bytes);
+        let length = kept.bytes();
+        Ok(kept.end()?.map_or(Self::Few(Vec::new()), |file| Self::Many(file, length)))
     }
 
     fn is_empty(&self) -> bool {
@@ -365,6 +366,8 @@ impl Waiting {
 #[derive(Default)]
 struct Part {
     bytes: Vec<u8>,
+    /// What came before them.
+    kept: Kept,
     has_notices: bool,
     /// Damaged and foreign lines that were told.
     told: u32,
@@ -435,30 +438,35 @@ impl Part {
     }
 
     /// All of it, with where the follower is if more than records is told.
-    fn end(mut self, bookmark: impl FnOnce() -> Bookmark) -> Vec<u8> {
+    fn end(mut self, bookmark: impl FnOnce() -> Bookmark) -> Self {
         for ((name, segment), more) in std::mem::take(&mut self.more) {
             self.event(name, &Told { more: Some(more), ..Told::of(&segment) });
         }
         if self.has_notices {
             self.bytes.extend_from_slice(format!("id: {}\n\n", bookmark()).as_bytes());
         }
-        self.bytes
+        self
     }
-}
 
-/// Adds an event: where the follower is behind it, and the record as pages show it.
-fn write_event(found: &Followed<'_>, columns: Option<&Columns>, part: &mut Vec<u8>) {
-    part.extend_from_slice(format!("id: {}\ndata: ", found.bookmark()).as_bytes());
-    let start = part.len();
-    match columns {
-        None => write_json(&Item::new(found.record, &found.place), part),
-        Some(columns) => {
-            columns.write_object(found.record, &found.place, part);
-        }
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.kept.bytes() == 0
     }
-    // Between the tokens of somebody else's line there may be one, which would end ours.
-    part[start..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
-    part.extend_from_slice(b"\n\n");
+
+    /// Adds an event: where the follower is behind it, and the record as pages show it.
+    fn record(&mut self, found: &Followed<'_>, columns: Option<&Columns>) {
+        let Self { bytes, kept, .. } = self;
+        bytes.extend_from_slice(format!("id: {}\ndata: ", found.bookmark()).as_bytes());
+        if let Some(columns) = columns {
+            let mut keep = |bytes: &mut Vec<u8>| kept.take(bytes);
+            columns.write_object(found.record, &found.place, bytes, &mut Drain::new(LONG_BYTES, &mut keep));
+        } else {
+            let start = bytes.len();
+            write_json(&Item::new(found.record, &found.place), bytes);
+            // Between the tokens of somebody else's line there may be one, which would end ours.
+            bytes[start..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+        }
+        bytes.extend_from_slice(b"\n\n");
+    }
 }
 
 #[cfg(test)]
@@ -493,7 +501,7 @@ mod tests {
         let follower =
             Follower::new((&sources, &Listing::default()), Filter::new(Criteria::default()), Timestamp::from_millis(0));
         let bookmark = || follower.bookmark(&sources);
-        let text = String::from_utf8(part.end(bookmark)).unwrap();
+        let text = String::from_utf8(part.end(bookmark).bytes).unwrap();
         assert!(text.ends_with(&format!("id: {}\n\n", bookmark())), "{text}");
         assert!(text.contains(&format!("event: foreign\ndata: {{\"segment\":\"b\",\"more\":{more}}}\n\n")), "{text}");
     }
@@ -503,7 +511,7 @@ mod tests {
     fn what_waits_is_sent_in_parts_and_a_long_record_is_not_held() {
         for length in [0, 1, 2 * PART_BYTES, 2 * PART_BYTES + 1, 7 * PART_BYTES + 5] {
             let bytes: Vec<u8> = (0..length).map(|nth| u8::try_from(nth % 251).unwrap()).collect();
-            let mut waiting = Waiting::new(bytes.clone()).unwrap();
+            let mut waiting = Waiting::new(Part { bytes: bytes.clone(), ..Part::default() }).unwrap();
             assert_eq!(matches!(waiting, Waiting::Many(..)), length > 2 * PART_BYTES);
             let mut sent = Vec::new();
             while !waiting.is_empty() {

@@ -91,12 +91,9 @@ impl Columns {
         claimed
     }
 
-    /// Writes what they show of a record as a JSON object, null where that is nothing; returns whether the record is ambiguous.
-    pub fn write_object(&self, record: &Record<'_>, place: &Place<'_>, out: &mut Vec<u8>) -> bool {
-        self.write_object_drained(record, place, out, &mut Drain::never(&mut |_| {}))
-    }
-
-    fn write_object_drained(
+    /// Writes what they show of a record as a JSON object, null where that is nothing; returns whether the record is ambiguous. An object
+    /// may be as long as all its values: `drain` takes what it has become.
+    pub fn write_object(
         &self,
         record: &Record<'_>,
         place: &Place<'_>,
@@ -360,7 +357,7 @@ fn write_object(
     drain: &mut Drain<'_>,
 ) -> bool {
     if let Some(columns) = columns {
-        return columns.write_object_drained(record, place, out, drain);
+        return columns.write_object(record, place, out, drain);
     }
     out.extend_from_slice(record.line);
     false

@@ -118,14 +118,17 @@ impl Drop for Listener {
 fn receive(mut reader: BufReader<TcpStream>, into: &Mutex<Received>) -> std::io::Result<()> {
     let mut text = Vec::new();
     loop {
+        // Up to here no block has ended.
+        let mut looked_at = text.len().saturating_sub(1);
         let mut size = String::new();
         reader.read_line(&mut size)?;
         let size = usize::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
         let mut chunk = vec![0; size + 2];
         reader.read_exact(&mut chunk)?;
         text.extend_from_slice(&chunk[..size]);
-        while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
-            let block = String::from_utf8(text.drain(..end + 2).collect()).unwrap();
+        while let Some(end) = text[looked_at..].windows(2).position(|pair| pair == b"\n\n") {
+            let block = String::from_utf8(text.drain(..looked_at + end + 2).collect()).unwrap();
+            looked_at = 0;
             assert!(!block.contains('\r'));
             let mut received = into.lock().unwrap();
             let mut name = None;
@@ -323,6 +326,47 @@ fn streams_end_when_the_console_does() {
     console.signal(Signal::TERM);
     assert!(listener.wait_end(), "it ends as it should");
     assert!(console.wait().success());
+}
+
+/// A value as long as a line may be, that each column of a view shows within another object: an answer is far longer than what it takes.
+#[test]
+fn what_many_columns_show_is_held_by_no_answer() {
+    const DEPTH: usize = 20;
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, views) = (temp.path().join("audit"), temp.path().join("views.yaml"));
+    let columns = (0..DEPTH).fold(String::new(), |columns, depth| {
+        columns + &format!("      - {{key: c{depth}, from: meta{}}}\n", ".a".repeat(depth))
+    });
+    fs::write(&views, format!("views:\n  deep:\n    columns:\n{columns}")).unwrap();
+    let value = "x".repeat((2 << 20) - 1000);
+    // No writer of ours leaves a return, which would end a line of an event stream.
+    let meta = (1..DEPTH).fold(format!("\"{value}\""), |meta, _| format!("{{\"a\":\r{meta}}}"));
+    let line = |event: &str| line("1", "w", event).replace("{\"a\":{\"n\":1.0}}", &meta);
+    append(&dir, &format!("1/{SEGMENT}"), &[line("first"), line("second")]);
+    let console = Console::start(&dir, &["--views", views.to_str().unwrap()]);
+    let is_whole = |item: &Value| {
+        for depth in 0..DEPTH {
+            let shown = (depth + 1..DEPTH).fold(&item[format!("c{depth}")], |shown, _| &shown["a"]);
+            assert!(*shown == value.as_str(), "column {depth}");
+        }
+        assert_eq!(item.as_object().unwrap().len(), DEPTH);
+    };
+    assert_eq!(console.json("/api/v1/events?event=none")["items"], json!([]));
+    let before = console.peak_kib();
+    let first = console.json("/api/v1/events?view=deep&limit=2&order=asc");
+    let next = first["next"].as_str().expect("a page ends with a long record");
+    let second = console.json(&format!("/api/v1/events?view=deep&limit=2&order=asc&cursor={next}"));
+    assert_eq!(second["next"], Value::Null);
+    for page in [first, second] {
+        assert_eq!(page["items"].as_array().unwrap().len(), 1);
+        is_whole(&page["items"][0]);
+    }
+    is_whole(&console.json(&format!("/api/v1/events/1%2F{SEGMENT}:1?view=deep")));
+    let listener = Listener::over(&console, &format!("{TAIL}?view=deep"));
+    append(&dir, &format!("1/{SEGMENT}"), &[line("third"), line("fourth")]);
+    listener.wait_events(2).iter().for_each(is_whole);
+    let taken = console.peak_kib() - before;
+    assert!(taken < 20 << 10, "{taken} KiB");
 }
 
 /// One client reads nothing of megabytes, others go away: who reads gets all the same, and there is room for as many again.

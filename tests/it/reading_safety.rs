@@ -301,7 +301,6 @@ fn the_longest_file_takes_neither_time_nor_memory() {
     }
 }
 
-/// A console, too, answers what it answers without anything planted, but that it says that something could not be read.
 /// A value as long as a line may be, in so many objects that all of them together are far more than there is memory for.
 #[test]
 fn a_long_value_that_many_columns_show_is_held_once() {
@@ -340,6 +339,7 @@ fn a_long_value_that_many_columns_show_is_held_once() {
     assert_eq!(code(&table), 0, "{}", told(&table));
 }
 
+/// A console, too, answers what it answers without anything planted, but that it says that something could not be read.
 #[test]
 fn a_console_answers_whatever_is_planted() {
     let targets = [
